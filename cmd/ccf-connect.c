@@ -1,0 +1,459 @@
+/* ccf-connect - dials: for standard input and output, for a COMMAND, or for each connection it is handed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/env.h"
+#include "base/log.h"
+#include "cmd/stdio.h"
+#include "cmd/tool.h"
+#include "flow/dial.h"
+#include "flow/joiner.h"
+#include "flow/relay.h"
+#include "flow/tell.h"
+#include "net/socket.h"
+
+#define FDS_KEPT 24 /* standard ones, loop, signals, resolver, a few pipes */
+
+static const char *to, *bind_host;
+static struct opt_list from;
+static bool zero, reconnect;
+static int64_t connect_timeout = 10000, retry, retry_delay = 200, retry_max = 10000, user_timeout = -1;
+static int64_t idle = -2, half_close = -2, flush = 30000;
+
+static const struct opt options[] = {
+	TOOL_OPTS,
+	{ 0, "bind", "HOST", OPT_TEXT, &bind_host, 0, 0, NULL, "connect from this address of ours" },
+	{ 0, "connect-timeout", "TIME", OPT_TIME, &connect_timeout, 0, 0, NULL, "for each address (10s)" },
+	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
+	    "after TERM, wait so long for connections to end (60s)" },
+	{ 0, "flush-timeout", "TIME", OPT_TIME, &flush, 0, 0, NULL,
+	    "for the other side to acknowledge the last byte (30s)" },
+	{ 0, "from", "LINK", OPT_LIST, &from, 0, 0, NULL,
+	    "connect once for each connection handed on: PATH, bind:PATH, - or fd:N (repeatable)" },
+	{ 0, "half-close-timeout", "TIME", OPT_TIME, &half_close, 0, 0, NULL,
+	    "silence after one side has ended (as --idle-timeout)" },
+	{ 0, "idle-timeout", "TIME", OPT_TIME, &idle, 0, 0, NULL, "silence (60s; none on stdin/stdout)" },
+	{ 0, "reconnect", NULL, OPT_FLAG, &reconnect, 0, 0, NULL,
+	    "on stdin/stdout: connect again when the connection is lost" },
+	{ 0, "retry", "N", OPT_NUMBER, &retry, 0, 1 << 30, NULL, "after a failure, begin again up to N times (0)" },
+	{ 0, "retry-delay", "TIME", OPT_TIME, &retry_delay, 0, 0, NULL,
+	    "before the first retry at most, doubling, with jitter (200ms)" },
+	{ 0, "retry-max", "TIME", OPT_TIME, &retry_max, 0, 0, NULL, "before any retry at most (10s)" },
+	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL, "hand the connection on: PATH, dial:PATH, - or fd:N" },
+	{ 0, "user-timeout", "TIME", OPT_TIME, &user_timeout, 1, 1 << 30, NULL,
+	    "cut a peer that acknowledges nothing for so long (none)" },
+	{ 'z', "zero", NULL, OPT_FLAG, &zero, 0, 0, NULL, "only connect, say how long each step took, and end" },
+	TOOL_LINK_OPTS,
+	{ 0 },
+};
+
+static const struct opts opts = {
+	.tool = "ccf-connect",
+	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\nccf-connect [options] --from LINK ADDRESS",
+	.about = "Connect to ADDRESS and give the connection to standard input and output, to a COMMAND, or to a link;\n"
+		 "or, with --from, connect once for every connection that is handed on.",
+	.table = options,
+};
+
+static struct addr target;
+static struct endpoint_plan plan;
+static struct dialler dialler;
+static struct dial dial;
+static struct joiner joiner;
+static struct hub sources[HUB_LINKS_MAX], sink;
+static unsigned sources_open;
+static char **command;
+
+static void
+say_note(struct endpoint *ep, const char *text)
+{
+	(void)ep;
+	log_say(LOG_L_INFO, "%s", text);
+}
+
+static void
+dial_now(void (*done)(struct dial *))
+{
+	dial_start(&dial, &dialler, &plan, done);
+	dial.ep.trace = tool.trace ? tool_trace : NULL;
+	dial.ep.note = say_note;
+}
+
+static void
+dial_failed(void)
+{
+	char why[512];
+
+	endpoint_why(&dial.ep, why, sizeof(why));
+	log_event(LOG_L_ERROR, NULL, "connect-failed", NULL, "%s", why);
+	tool_end(endpoint_exit(&dial.ep));
+}
+
+static void
+describe(int fd, struct env *env)
+{
+	(void)socket_describe(fd, env);
+	(void)env_set(env, "CCF_INTERFACE", target.name);
+	(void)env_setf(env, "CCF_CONN_ID", "%s#1", target.name);
+	(void)env_setf(env, "CCF_ACCEPTED", "%lld", (long long)clock_ms());
+}
+
+/* ---- -z ---- */
+
+static void
+zero_done(struct dial *d)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (d->ep.state != EP_CONNECTED) {
+		dial_failed();
+		return;
+	}
+	printf("connected to %s: name %" PRId64 ".%03d ms, connection %" PRId64 ".%03d ms\n",
+	    addr_text(&d->ep.peer, text, sizeof(text)), d->ep.took_resolve / 1000, (int)(d->ep.took_resolve % 1000),
+	    d->ep.took_connect / 1000, (int)(d->ep.took_connect % 1000));
+	tool_end(fflush(stdout) == 0 ? CCF_OK : CCF_STDOUT);
+}
+
+/* ---- standard input and output ---- */
+
+static struct relay *joined;
+static char rest[RELAY_REST_MAX];
+static size_t rest_len;
+static int joined_fd = -1;
+
+/* What the peer's kernel has, and what nobody can know about: never sent twice. */
+static void
+stdio_account(const struct relay_end *end)
+{
+	int64_t unsent = joined_fd == -1 ? 0 : socket_unsent(joined_fd);
+	int64_t acked = (int64_t)end->out - unsent;
+
+	if (acked < 0)
+		acked = 0;
+	log_event(LOG_L_WARN, NULL, "disconnected", NULL,
+	    "disconnected (%s): %" PRId64 " bytes acknowledged, %" PRId64 " unknown, %zu kept; connecting again",
+	    end->reason, acked, (int64_t)end->out - acked, rest_len);
+}
+
+static void
+stdio_done(void *arg, const struct relay_end *end)
+{
+	bool again = reconnect && end->status == CCF_CUT;
+
+	(void)arg;
+	if (again) {
+		rest_len = relay_rest(joined, rest, sizeof(rest));
+		stdio_account(end);
+	}
+	if (joined_fd != -1)
+		close(joined_fd);
+	joined_fd = -1;
+	joined = NULL;
+	endpoint_lost(&dial.ep);
+	if (!again) {
+		stdio_say(end);
+		tool_end(end->status);
+		return;
+	}
+	endpoint_again(&dial.ep);
+	dial_restart(&dial);
+}
+
+static void
+stdio_connected(struct dial *d)
+{
+	struct stdio_times times = { .idle = idle == -2 ? -1 : idle, .half_close = half_close == -2 ? -1 : half_close,
+		.flush = flush };
+	int fd, rc;
+
+	if (d->ep.state != EP_CONNECTED) {
+		dial_failed();
+		return;
+	}
+	fd = endpoint_take_fd(&d->ep);
+	if (reconnect) /* to ask afterwards what was acknowledged */
+		joined_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	rc = stdio_join(fd, &times, reconnect, rest, rest_len, stdio_done, &joined);
+	rest_len = 0;
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot join the connection: %s", strerror(-rc));
+}
+
+/* ---- COMMAND ---- */
+
+static void
+command_connected(struct dial *d)
+{
+	extern char **environ;
+	struct env env = { 0 };
+	char **envp;
+	int fd, rc;
+
+	if (d->ep.state != EP_CONNECTED) {
+		dial_failed();
+		return;
+	}
+	fd = fcntl(endpoint_take_fd(&d->ep), F_DUPFD_CLOEXEC, 10); /* above 6 and 7, whatever it was */
+	describe(fd, &env);
+	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	envp = env_exec(&env, environ);
+	if (fd == -1 || !envp || dup2(fd, 6) == -1 || dup2(fd, 7) == -1)
+		tool_die(CCF_SYSTEM, "cannot place the connection on 6 and 7: %s", strerror(errno));
+	rc = children_become(&tool.found, command, envp);
+	tool_die(rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "cannot run %s: %s", command[0], strerror(-rc));
+}
+
+/* ---- --to ---- */
+
+static struct link_conn handed;
+static struct tell handed_tell;
+static int handed_fd = -1;
+
+static void
+handed_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, uint64_t out)
+{
+	(void)lc;
+	tell_closed(&handed_tell, reason, status, "inner", in, out);
+	tool_end(status < 0 ? 0 : status);
+}
+
+static void
+handed_lost(struct link_conn *lc)
+{
+	(void)lc;
+	tell_closed(&handed_tell, "link-lost", CCF_UNAVAILABLE, "inner", 0, 0);
+	tool_end(CCF_UNAVAILABLE);
+}
+
+static const struct link_conn_ops handed_ops = { .closed = handed_closed, .lost = handed_lost };
+
+static void
+hand_on(struct hub *h)
+{
+	struct link *l = hub_pick(h);
+	struct env env = { 0 };
+	int rc;
+
+	if (!l || handed_fd == -1)
+		return;
+	describe(handed_fd, &env);
+	tell_from(&handed_tell, &env);
+	handed.ops = &handed_ops;
+	rc = link_conn(l, &handed, &env, handed_fd);
+	env_free(&env);
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "--to %s: cannot hand the connection on: %s", to, strerror(-rc));
+	if (dial.ep.peer.sa.sa_family == AF_UNIX)
+		(void)link_eof(&handed);
+	tell_open(&handed_tell, "connected and handed on");
+	handed_fd = -1;
+}
+
+static void
+to_connected(struct dial *d)
+{
+	if (d->ep.state != EP_CONNECTED) {
+		dial_failed();
+		return;
+	}
+	handed_fd = endpoint_take_fd(&d->ep);
+	hand_on(&sink);
+}
+
+/* No connection is made before somebody is there to have it. */
+static void
+sink_credit(struct hub *h)
+{
+	static bool dialled;
+
+	if (!dialled && hub_ready(h)) {
+		dialled = true;
+		dial_now(to_connected);
+	}
+	hand_on(h);
+}
+
+static void
+sink_over(struct hub *h, int status)
+{
+	(void)h;
+	log_say(LOG_L_ERROR, "--to %s: nobody is left to take the connection", to);
+	tool_end(status ? status : CCF_UNAVAILABLE);
+}
+
+static const struct hub_ops sink_ops = { .credit = sink_credit, .over = sink_over };
+
+/* ---- --from ---- */
+
+static void
+from_finish(void)
+{
+	if (sources_open == 0 && joiner.live == 0)
+		tool_end(tool.exit_status);
+}
+
+static void
+from_idle(void *arg)
+{
+	(void)arg;
+	from_finish();
+}
+
+static void
+from_conn(struct hub *h, struct link *l, const struct note *n, int fd)
+{
+	(void)h;
+	joiner_conn(&joiner, l, n, fd);
+}
+
+static unsigned
+from_room(struct hub *h)
+{
+	(void)h;
+	return joiner_room(&joiner);
+}
+
+static void
+from_over(struct hub *h, int status)
+{
+	(void)h;
+	if (status && tool.exit_status == 0)
+		tool.exit_status = status;
+	sources_open--;
+	from_finish();
+}
+
+static const struct hub_ops from_ops = { .conn = from_conn, .room = from_room, .over = from_over };
+
+static void
+from_drain(void)
+{
+	for (size_t i = 0; i < from.n; i++)
+		hub_drain(&sources[i]);
+}
+
+static void
+from_now(void)
+{
+	joiner_cut_all(&joiner, "drain-timeout", CCF_DEADLINE);
+}
+
+static void
+from_status(void)
+{
+	log_event(LOG_L_INFO, NULL, "status", NULL, "%u connections, %u sources open", joiner.live, sources_open);
+}
+
+static void
+from_open(void)
+{
+	struct joiner_config cfg = { .reactor = tool.reactor, .dialler = &dialler, .plan = plan,
+		.idle = idle == -2 ? 60000 : idle, .flush = flush, .fds_spare = FDS_KEPT,
+		.trace = tool.trace ? tool_trace : NULL, .idle_now = from_idle };
+	char msg[512];
+
+	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
+	joiner_open(&joiner, &cfg);
+	for (size_t i = 0; i < from.n; i++) {
+		struct hub_config hub;
+		int rc;
+
+		tool_link_config(&hub, NOTE_CONSUMER, "--from", from.item[i]);
+		hub.modes = NOTE_TAKE | NOTE_GIVE;
+		hub.ops = &from_ops;
+		sources_open++;
+		joiner.hub[joiner.n_hubs++] = &sources[i];
+		rc = hub_open(&sources[i], &hub, msg, sizeof(msg));
+		if (rc < 0)
+			tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+	}
+	tool.drain = from_drain;
+	tool.now = from_now;
+	tool.status = from_status;
+	tool_stay();
+}
+
+static void
+to_open(void)
+{
+	struct hub_config cfg;
+	char msg[512];
+	int rc;
+
+	tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
+	cfg.ops = &sink_ops;
+	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
+	if (rc < 0)
+		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+}
+
+/* ---- start ---- */
+
+static void
+check(char **operands, int n)
+{
+	char msg[512];
+
+	if (n == 0)
+		tool_usage("an ADDRESS is missing: write HOST:PORT, [V6]:PORT or unix:PATH");
+	if (n == 2 && strspn(operands[1], "0123456789") == strlen(operands[1]))
+		tool_usage("write the address in one piece, %s:%s", operands[0], operands[1]);
+	if (n > 1)
+		tool_usage("%s: one ADDRESS is enough", operands[1]);
+	if (addr_parse(&target, operands[0], 0, msg, sizeof(msg)) < 0)
+		tool_usage("%s", msg);
+	if (target.kind == ADDR_TCP && target.host[0] == '\0')
+		tool_usage("%s: a host to connect to is missing, as in 127.0.0.1%s", operands[0], operands[0]);
+	if (!!to + !!command + zero > 1)
+		tool_usage("--to, -z and a COMMAND exclude each other");
+	if (from.n && (to || command || zero))
+		tool_usage("--from joins what it is handed with ADDRESS: it goes with no --to, -z or COMMAND");
+	if (from.n > HUB_LINKS_MAX)
+		tool_usage("--from can be given up to %d times", HUB_LINKS_MAX);
+	if (reconnect && (from.n || to || command || zero))
+		tool_usage("--reconnect is for standard input and output");
+	if (retry_max < retry_delay)
+		retry_max = retry_delay;
+}
+
+int
+main(int argc, char **argv)
+{
+	int first, n, status;
+
+	tool.drain_timeout = 60000;
+	first = tool_begin(&opts, argc, argv);
+	command = tool_command(argc - first, argv + first, &n);
+	check(argv + first, n);
+	tool_log_level(from.n > 0 || to);
+	env_scrub_process();
+	tool_reactor();
+	plan = (struct endpoint_plan){ .target = target, .bind_host = bind_host, .family = tool_family(),
+		.connect_timeout = connect_timeout, .user_timeout = user_timeout, .retries = (unsigned)retry,
+		.retry_min = retry_delay, .retry_max = retry_max };
+	dialler_open(&dialler, tool.reactor);
+	if (from.n)
+		from_open();
+	else if (to)
+		to_open();
+	else
+		dial_now(zero ? zero_done : command ? command_connected : stdio_connected);
+	status = tool_run();
+	for (size_t i = 0; i < from.n; i++)
+		hub_close(&sources[i]);
+	if (to)
+		hub_close(&sink);
+	if (dial.with)
+		dial_stop(&dial);
+	dialler_close(&dialler);
+	reactor_free(tool.reactor);
+	return status;
+}

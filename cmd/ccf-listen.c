@@ -1,0 +1,308 @@
+/* ccf-listen - binds, listens, accepts, and gives each connection to a sink. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "cmd/ready.h"
+#include "cmd/stdio.h"
+#include "cmd/tool.h"
+#include "flow/acceptor.h"
+#include "flow/relay.h"
+#include "flow/tell.h"
+#include "net/inherit.h"
+
+static const char *to, *id_prefix;
+static bool keep_open;
+static int64_t backlog = 4096, soft = 1000, hard = 1010;
+static struct opt_list allow_text, deny_text;
+static struct ready ready = { .fd = -1 };
+static struct stdio_times times = STDIO_TIMES;
+
+static const struct opt options[] = {
+	TOOL_OPTS,
+	{ 0, "address-file", "FILE", OPT_TEXT, &ready.address_file, 0, 0, NULL,
+	    "write the bound addresses there as JSON, by rename" },
+	{ 0, "allow", "CIDR", OPT_LIST, &allow_text, 0, 0, NULL, "accept from there only (repeatable)" },
+	{ 0, "backlog", "N", OPT_NUMBER, &backlog, 1, 65535, NULL, "connections the kernel may queue (4096)" },
+	{ 0, "deny", "CIDR", OPT_LIST, &deny_text, 0, 0, NULL, "close what comes from there (repeatable)" },
+	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
+	    "after TERM, wait so long for connections to end (60s)" },
+	STDIO_OPTS(times),
+	{ 0, "id-prefix", "WORD", OPT_TEXT, &id_prefix, 0, 0, NULL, "put WORD/ before every CCF_CONN_ID" },
+	{ 'k', "keep-open", NULL, OPT_FLAG, &keep_open, 0, 0, NULL,
+	    "on stdin/stdout: go on with the next connection" },
+	{ 0, "max-open-sessions-hard", "N", OPT_NUMBER, &hard, 1, 1 << 24, NULL,
+	    "of each interface: above it, close at accept (1010)" },
+	{ 0, "max-open-sessions-soft", "N", OPT_NUMBER, &soft, 0, 1 << 24, NULL,
+	    "of each interface: above it, mark with CCF_CAPPED=1 (1000)" },
+	{ 0, "ready-fd", "N", OPT_NUMBER, &ready.fd, 0, 1 << 20, NULL, "write a newline there when ready" },
+	{ 0, "ready-when", "WHEN", OPT_WORD, &ready.when, 0, 0, ready_words, "ready means bound, or listening (bound)" },
+	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL, "hand connections on: PATH, dial:PATH, - or fd:N" },
+	TOOL_LINK_OPTS,
+	{ 0 },
+};
+
+static const struct opts opts = {
+	.tool = "ccf-listen",
+	.usage = "ccf-listen [options] [NAME=]ADDRESS... [-- COMMAND [ARG...]]",
+	.about = "Listen on each ADDRESS and give every connection to standard input and output, to a COMMAND, or to a link.",
+	.table = options,
+};
+
+static struct acceptors all;
+static struct hub hub;
+static struct relay *joined;
+static struct tell joined_tell;
+
+/* ---- the hub sink ---- */
+
+static void
+hub_credit(struct hub *h)
+{
+	(void)h;
+	acceptors_update(&all);
+}
+
+static void
+hub_ended(struct hub *h, int status)
+{
+	(void)h;
+	log_event(LOG_L_INFO, NULL, "sink-ended", NULL, "the consumer is gone for good: ending");
+	tool.exit_status = status;
+	tool.draining = true;
+	acceptors_close(&all);
+}
+
+static const struct hub_ops hub_ops = { .credit = hub_credit, .over = hub_ended };
+
+/* ---- standard input and output ---- */
+
+static void
+stdio_done(void *arg, const struct relay_end *end)
+{
+	(void)arg;
+	joined = NULL;
+	tell_closed(&joined_tell, end->reason, end->status, end->by, end->in, end->out);
+	stdio_say(end);
+	if (!keep_open || end->status == CCF_STDOUT || tool.draining) {
+		tool_end(end->status);
+		return;
+	}
+	acceptors_pause(&all, false);
+}
+
+static void
+stdio_accepted(void *arg, int fd, const struct env *env)
+{
+	int rc;
+
+	(void)arg;
+	tell_from(&joined_tell, env);
+	tell_open(&joined_tell, "accepted");
+	rc = stdio_join(fd, &times, keep_open, NULL, 0, stdio_done, &joined);
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot join the connection: %s", strerror(-rc));
+	if (keep_open)
+		acceptors_pause(&all, true);
+	else
+		acceptors_close(&all);
+}
+
+/* ---- ends ---- */
+
+static void
+idle_now(void *arg)
+{
+	(void)arg;
+	if (!joined)
+		tool_end(tool.exit_status);
+}
+
+static void
+drain(void)
+{
+	acceptors_close(&all);
+}
+
+static void
+end_now(void)
+{
+	if (joined)
+		relay_cut(joined, "drain-timeout", CCF_DEADLINE);
+}
+
+static void
+say_status(void)
+{
+	struct acceptor *a;
+
+	TAILQ_FOREACH (a, &all.list, link)
+		log_event(LOG_L_INFO, NULL, "status", NULL,
+		    "%s: %s, %u open, peak %u, soft %u, hard %u, accepted %llu, capped %llu, refused %llu", a->name,
+		    a->listens ? "listening" : "bound, refusing", a->caps.open, a->caps.peak, a->caps.soft, a->caps.hard,
+		    (unsigned long long)a->caps.accepted, (unsigned long long)a->caps.capped,
+		    (unsigned long long)a->caps.refused);
+	if (to)
+		log_event(LOG_L_INFO, NULL, "status", NULL, "--to %s: %u links, %u connections there, %llu lost with a link",
+		    to, hub.n, hub_live(&hub), (unsigned long long)hub.lost);
+}
+
+static void
+listening(void *arg)
+{
+	(void)arg;
+	if (ready.when == 1)
+		ready_say(&ready);
+}
+
+/* ---- start ---- */
+
+static struct cidr *
+read_cidrs(const char *option, const struct opt_list *list)
+{
+	struct cidr *c = calloc(list->n + 1, sizeof(*c));
+
+	if (!c)
+		tool_die(CCF_SYSTEM, "no memory");
+	for (size_t i = 0; i < list->n; i++)
+		if (cidr_parse(&c[i], list->item[i]) < 0)
+			tool_usage("%s %s: write an address and a prefix length, like 192.0.2.0/24 or ::1", option,
+			    list->item[i]);
+	return c;
+}
+
+static void
+bind_all(char **operands, int n)
+{
+	struct inherited in;
+	char msg[512];
+	int status;
+
+	if (inherit_take(&in, msg, sizeof(msg)) < 0)
+		tool_usage("%s", msg);
+	if (n == 0 && in.n == 0)
+		tool_usage("an ADDRESS is missing: write HOST:PORT, like 127.0.0.1:8080, or :8080 for every address");
+	for (int i = 0; i < in.n; i++) {
+		status = acceptors_inherit(&all, INHERIT_FIRST + i, in.name[i], msg, sizeof(msg));
+		if (status)
+			tool_die(status, "%s", msg);
+	}
+	for (int i = 0; i < n; i++) {
+		struct addr addr;
+
+		if (addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) < 0)
+			tool_usage("%s", msg);
+		status = acceptors_bind(&all, &addr, tool_family(), msg, sizeof(msg), tool.trace ? tool_trace : NULL);
+		if (status)
+			tool_die(status, "%s", msg);
+	}
+}
+
+static void
+check_names(char **operands, int n)
+{
+	char msg[512];
+	struct addr a, b;
+
+	for (int i = 0; i < n; i++) {
+		if (addr_parse(&a, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) < 0)
+			tool_usage("%s", msg);
+		for (int k = 0; k < i; k++)
+			if (addr_parse(&b, operands[k], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) == 0 &&
+			    strcmp(a.name, b.name) == 0)
+				tool_usage("%s: two interfaces have that name", a.name);
+	}
+}
+
+static void
+check(char **operands, int n, char **command)
+{
+	if (to && command)
+		tool_usage("--to and a COMMAND exclude each other: one sink is enough");
+	if (keep_open && (to || command))
+		tool_usage("-k is for standard input and output; --to and a COMMAND go on anyway");
+	if (hard <= soft)
+		tool_usage("--max-open-sessions-hard (%lld) must be above --max-open-sessions-soft (%lld)",
+		    (long long)hard, (long long)soft);
+	if (ready.when == 1 && ready.fd == -1 && !getenv("NOTIFY_SOCKET"))
+		tool_usage("--ready-when needs --ready-fd or NOTIFY_SOCKET");
+	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
+		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
+	if (!to && !command && isatty(STDIN_FILENO) == 0 && n > 1 && !keep_open)
+		tool_usage("on standard input and output one ADDRESS is enough (or -k, or --to, or a COMMAND)");
+	check_names(operands, n);
+	ready_check(&ready);
+}
+
+static void
+open_sink(char **command)
+{
+	struct acceptor_config cfg = { .reactor = tool.reactor, .children = &tool.children, .argv = command,
+		.sink = to ? SINK_HUB : command ? SINK_COMMAND : SINK_STDIO, .hub = &hub, .soft = (unsigned)soft,
+		.hard = (unsigned)hard, .backlog = (int)backlog, .id_prefix = id_prefix, .stdio = stdio_accepted,
+		.listening = listening, .idle = idle_now };
+
+	cfg.allow = read_cidrs("--allow", &allow_text);
+	cfg.n_allow = allow_text.n;
+	cfg.deny = read_cidrs("--deny", &deny_text);
+	cfg.n_deny = deny_text.n;
+	acceptors_init(&all, &cfg);
+}
+
+static void
+open_hub(void)
+{
+	struct hub_config cfg;
+	char msg[512];
+	int rc;
+
+	tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
+	cfg.ops = &hub_ops;
+	rc = hub_open(&hub, &cfg, msg, sizeof(msg));
+	if (rc < 0)
+		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+}
+
+int
+main(int argc, char **argv)
+{
+	int first, n, status;
+	char **command;
+
+	tool.drain_timeout = 60000;
+	first = tool_begin(&opts, argc, argv);
+	command = tool_command(argc - first, argv + first, &n);
+	check(argv + first, n, command);
+	tool_log_level(to || command);
+	env_scrub_process();
+	tool_reactor();
+	if (to) {
+		struct hub_config cfg;
+
+		tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
+	}
+	open_sink(command);
+	bind_all(argv + first, n);
+	if (to)
+		open_hub();
+	ready_addresses(&ready, &all);
+	tool.drain = drain;
+	tool.now = end_now;
+	tool.status = say_status;
+	if (to || command || keep_open)
+		tool_stay();
+	acceptors_start(&all);
+	if (ready.when == 0)
+		ready_say(&ready);
+	status = tool_run();
+	acceptors_abandon(&all);
+	if (to)
+		hub_close(&hub);
+	reactor_free(tool.reactor);
+	return status;
+}

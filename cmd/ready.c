@@ -1,0 +1,94 @@
+#include "cmd/ready.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fds.h"
+#include "base/log.h"
+#include "cmd/tool.h"
+#include "flow/acceptor.h"
+#include "net/inherit.h"
+
+const char *const ready_words[] = { "bound", "listening", NULL };
+
+void
+ready_check(const struct ready *r)
+{
+	if (r->fd == -1)
+		return;
+	if (fcntl((int)r->fd, F_GETFD) == -1)
+		tool_usage("--ready-fd %lld: that descriptor is not open", (long long)r->fd);
+	(void)fds_set_cloexec((int)r->fd, true);
+}
+
+static void
+put_json(FILE *f, const char *s)
+{
+	putc('"', f);
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			putc('\\', f);
+		if ((unsigned char)*s < 0x20)
+			fprintf(f, "\\u%04x", (unsigned)*s);
+		else
+			putc(*s, f);
+	}
+	putc('"', f);
+}
+
+static void
+put_addresses(FILE *f, struct acceptors *all)
+{
+	char text[ADDR_TEXT_MAX];
+	struct acceptor *a;
+
+	fputs("{", f);
+	TAILQ_FOREACH (a, &all->list, link) {
+		fputs(a == TAILQ_FIRST(&all->list) ? "\n  " : ",\n  ", f);
+		put_json(f, a->name);
+		fputs(": ", f);
+		put_json(f, addr_text(&a->local, text, sizeof(text)));
+	}
+	fputs("\n}\n", f);
+}
+
+void
+ready_addresses(const struct ready *r, struct acceptors *all)
+{
+	char temp[4096];
+	FILE *f;
+	int bad;
+
+	if (!r->address_file)
+		return;
+	if (snprintf(temp, sizeof(temp), "%s.%ld", r->address_file, (long)getpid()) >= (int)sizeof(temp))
+		tool_usage("--address-file: the name is too long");
+	f = fopen(temp, "we");
+	if (!f)
+		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file, strerror(errno));
+	put_addresses(f, all);
+	bad = ferror(f);
+	if (fclose(f) != 0 || bad || rename(temp, r->address_file) == -1) {
+		int err = errno;
+
+		unlink(temp);
+		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file, strerror(err));
+	}
+}
+
+void
+ready_say(const struct ready *r)
+{
+	int rc;
+
+	if (r->fd != -1 && write((int)r->fd, "\n", 1) == -1)
+		log_say(LOG_L_WARN, "--ready-fd %lld: %s", (long long)r->fd, strerror(errno));
+	if (r->fd > 2)
+		close((int)r->fd);
+	rc = notify_send("READY=1");
+	if (rc < 0)
+		log_say(LOG_L_WARN, "NOTIFY_SOCKET: %s", strerror(-rc));
+}

@@ -1,0 +1,21 @@
+/* cmd/ready - how a listening tool says that it is there: a file of addresses, a newline, READY=1. */
+#ifndef CMD_READY_H
+#define CMD_READY_H
+
+#include <stdint.h>
+
+struct acceptors;
+
+struct ready {
+	const char *address_file; /* NULL: none */
+	int64_t fd;		  /* -1: none */
+	int when;		  /* index of ready_words */
+};
+
+extern const char *const ready_words[]; /* bound, listening */
+
+void ready_check(const struct ready *);			    /* exits 2 if fd is not open */
+void ready_addresses(const struct ready *, struct acceptors *); /* writes the file, by rename; exits on failure */
+void ready_say(const struct ready *);			    /* the newline, and READY=1 */
+
+#endif

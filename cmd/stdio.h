@@ -1,0 +1,25 @@
+/* cmd/stdio - one connection joined to standard input and output. */
+#ifndef CMD_STDIO_H
+#define CMD_STDIO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct relay_end;
+struct relay;
+
+struct stdio_times {
+	int64_t idle, half_close, flush; /* ms; -1: none */
+};
+
+#define STDIO_TIMES { .idle = -1, .half_close = -1, .flush = 30000 }
+#define STDIO_OPTS(t) \
+	{ 0, "flush-timeout", "TIME", OPT_TIME, &(t).flush, 0, 0, NULL, \
+	    "for the other side to acknowledge the last byte (30s)" }
+
+int stdio_join(int fd, const struct stdio_times *, int keep, const void *first, size_t len,
+    void (*done)(void *, const struct relay_end *), struct relay **ret);
+/* Takes fd on success; 0 and 1 stay open only with keep.  0 or -errno. */
+void stdio_say(const struct relay_end *); /* a line for a transfer that was cut */
+
+#endif

@@ -1,0 +1,292 @@
+#include "cmd/tool.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/env.h"
+#include "base/fds.h"
+#include "base/log.h"
+#include "flow/hub.h"
+
+#define HELD_MS 10000
+
+struct tool tool;
+struct tool_link tool_link;
+const char *const tool_log_words[] = { "text", "json", NULL };
+
+static void
+tool_version(void)
+{
+	printf("%s (ccf-net) %s\n", tool.name, CCF_VERSION);
+}
+
+_Noreturn void
+tool_usage(const char *fmt, ...)
+{
+	char msg[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	log_event(LOG_L_ERROR, NULL, "usage", NULL, "%s (%s --help shows the options)", msg, tool.name);
+	exit(CCF_USAGE);
+}
+
+_Noreturn void
+tool_die(int status, const char *fmt, ...)
+{
+	char msg[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	log_event(LOG_L_ERROR, NULL, "failed", NULL, "%s", msg);
+	exit(status);
+}
+
+int
+tool_begin(const struct opts *opts, int argc, char **argv)
+{
+	char msg[512];
+	int first, rc = fds_fill_standard();
+
+	tool.name = opts->tool;
+	log_open(tool.name, false);
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot open /dev/null: %s", strerror(-rc));
+	first = opts_parse(opts, argc, argv, msg, sizeof(msg));
+	if (first < 0)
+		tool_usage("%s", msg);
+	if (tool.help || tool.version) {
+		if (tool.help)
+			opts_help(opts);
+		else
+			tool_version();
+		exit(fflush(stdout) == 0 ? CCF_OK : CCF_STDOUT);
+	}
+	log_open(tool.name, tool.log == 1);
+	if (tool.v4 && tool.v6)
+		tool_usage("-4 and -6 exclude each other");
+	if (tool.quiet && tool.verbose)
+		tool_usage("-q and -v exclude each other");
+	rc = fds_raise_limit(&tool.found);
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot raise the limit of descriptors: %s", strerror(-rc));
+	signal(SIGPIPE, SIG_IGN);
+	return first;
+}
+
+void
+tool_log_level(bool stays)
+{
+	int level = (stays ? LOG_L_INFO : LOG_L_WARN) + tool.verbose;
+
+	if (tool.quiet)
+		level = LOG_L_WARN;
+	log_set_level(level > LOG_L_DEBUG ? LOG_L_DEBUG : (enum log_level)level);
+}
+
+int
+tool_family(void)
+{
+	return tool.v4 ? AF_INET : tool.v6 ? AF_INET6 : AF_UNSPEC;
+}
+
+char **
+tool_command(int argc, char **argv, int *io_operands)
+{
+	for (int i = 0; i < argc; i++) {
+		if (strcmp(argv[i], "--") != 0)
+			continue;
+		*io_operands = i;
+		if (i + 1 == argc)
+			tool_usage("a COMMAND is missing after --");
+		return argv + i + 1;
+	}
+	*io_operands = argc;
+	return NULL;
+}
+
+static uid_t
+tool_uid(const char *text)
+{
+	const char *err;
+	struct passwd *pw = getpwnam(text);
+	long long n = strtonum(text, 0, UINT32_MAX - 1, &err);
+
+	if (pw)
+		return pw->pw_uid;
+	if (err)
+		tool_usage("--peer-user %s: there is no such user", text);
+	return (uid_t)n;
+}
+
+static gid_t
+tool_gid(const char *text)
+{
+	const char *err;
+	struct group *gr = getgrnam(text);
+	long long n = strtonum(text, 0, UINT32_MAX - 1, &err);
+
+	if (gr)
+		return gr->gr_gid;
+	if (err)
+		tool_usage("--socket-group %s: there is no such group", text);
+	return (gid_t)n;
+}
+
+static mode_t
+tool_mode(const char *text)
+{
+	char *end;
+	unsigned long mode = strtoul(text, &end, 8);
+
+	if (!*text || *end || mode > 0777)
+		tool_usage("--socket-mode %s: write an octal mode up to 0777, like 0660", text);
+	return (mode_t)mode;
+}
+
+void
+tool_link_config(struct hub_config *cfg, unsigned role, const char *option, const char *spec)
+{
+	char msg[512];
+
+	*cfg = (struct hub_config){ .reactor = tool.reactor, .tool = tool.name, .option = option, .spec = spec,
+		.role = role, .socket_mode = 0600, .socket_group = (gid_t)-1, .peer_user = (uid_t)-1 };
+	if (tool_link.mode_text)
+		cfg->socket_mode = tool_mode(tool_link.mode_text);
+	if (tool_link.group_text)
+		cfg->socket_group = tool_gid(tool_link.group_text);
+	if (tool_link.user_text)
+		cfg->peer_user = tool_uid(tool_link.user_text);
+	if (hub_check(option, spec, role, msg, sizeof(msg)) < 0)
+		tool_usage("%s", msg);
+}
+
+/* ---- the loop ---- */
+
+void
+tool_reactor(void)
+{
+	int rc = reactor_new(&tool.reactor);
+
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot make an event loop: %s", strerror(-rc));
+}
+
+static void
+tool_drain_late(struct timer *t)
+{
+	(void)t;
+	log_say(LOG_L_WARN, "not drained in time (--drain-timeout): ending now");
+	tool.now();
+	tool_end(CCF_DEADLINE);
+}
+
+static void
+tool_term(void)
+{
+	if (tool.draining) {
+		log_say(LOG_L_INFO, "a second signal: ending now");
+		tool.now();
+		tool_end(CCF_DEADLINE);
+		return;
+	}
+	tool.draining = true;
+	tool.drain_timer.fire = tool_drain_late;
+	(void)reactor_timer(tool.reactor, &tool.drain_timer,
+	    clock_after(reactor_now(tool.reactor), tool.drain_timeout));
+	log_event(LOG_L_INFO, NULL, "draining", NULL, "draining");
+	tool.drain();
+}
+
+static void
+tool_signal(struct signals *s, int signo)
+{
+	(void)s;
+	switch (signo) {
+	case SIGTERM:
+	case SIGINT:
+		tool_term();
+		break;
+	case SIGHUP:
+		if (tool.hup)
+			tool.hup();
+		break;
+	case SIGUSR1:
+		if (tool.status)
+			tool.status();
+		break;
+	}
+}
+
+static void
+tool_signals(const int *list, size_t n)
+{
+	int rc = signals_open(&tool.signals, tool.reactor, list, n, tool_signal, NULL);
+
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "cannot receive signals: %s", strerror(-rc));
+	children_open(&tool.children, &tool.signals, &tool.found);
+}
+
+void
+tool_stay(void)
+{
+	static const int list[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
+
+	tool_signals(list, sizeof(list) / sizeof(list[0]));
+}
+
+void
+tool_children(void)
+{
+	tool_signals(NULL, 0);
+}
+
+void
+tool_end(int status)
+{
+	if (tool.exit_status == 0)
+		tool.exit_status = status;
+	reactor_stop(tool.reactor);
+}
+
+/* Floods are summed up every ten seconds, whether or not another such line comes. */
+static void
+tool_held_fire(struct timer *t)
+{
+	(void)log_flush_held(reactor_now(tool.reactor));
+	(void)reactor_timer(tool.reactor, t, reactor_now(tool.reactor) + HELD_MS);
+}
+
+int
+tool_run(void)
+{
+	static struct timer held = { .fire = tool_held_fire };
+	int rc;
+
+	(void)reactor_timer(tool.reactor, &held, reactor_now(tool.reactor) + HELD_MS);
+	rc = reactor_run(tool.reactor);
+	if (rc < 0)
+		tool_die(CCF_SYSTEM, "waiting for events: %s", strerror(-rc));
+	(void)log_flush_held(INT64_MAX);
+	return tool.exit_status;
+}
+
+void
+tool_trace(struct endpoint *ep, enum endpoint_state from, enum endpoint_state to)
+{
+	(void)ep;
+	fprintf(stderr, "trace: %s -> %s\n", endpoint_state_name(from), endpoint_state_name(to));
+}

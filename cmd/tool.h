@@ -1,0 +1,81 @@
+/* cmd/tool - what every tool does the same way: its options, its signals, its end. */
+#ifndef CMD_TOOL_H
+#define CMD_TOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/exit.h"
+#include "base/opts.h"
+#include "loop/children.h"
+#include "loop/reactor.h"
+#include "loop/signals.h"
+#include "net/endpoint.h"
+
+struct hub_config;
+
+struct tool {
+	const char *name;
+	bool help, version, trace, v4, v6, quiet;
+	int verbose, log;
+	struct rlimit found; /* the descriptor limit a COMMAND gets back */
+	struct reactor *reactor;
+	struct signals signals;
+	struct children children;
+	/* the drain of a tool that stays running */
+	int64_t drain_timeout;
+	struct timer drain_timer;
+	bool draining;
+	void (*drain)(void);  /* finish what is there, take nothing new */
+	void (*now)(void);    /* a second signal, or the deadline: end it */
+	void (*hup)(void);    /* may be NULL */
+	void (*status)(void); /* USR1 */
+	int exit_status;
+};
+
+extern struct tool tool;
+
+/* rows of the option table that every tool has */
+#define TOOL_OPTS \
+	{ '4', "ipv4", NULL, OPT_FLAG, &tool.v4, 0, 0, NULL, "only IPv4" }, \
+	{ '6', "ipv6", NULL, OPT_FLAG, &tool.v6, 0, 0, NULL, "only IPv6" }, \
+	TOOL_OPTS_PLAIN
+#define TOOL_OPTS_PLAIN \
+	{ 'h', "help", NULL, OPT_FLAG, &tool.help, 0, 0, NULL, "say this and end" }, \
+	{ 0, "log", "FORM", OPT_WORD, &tool.log, 0, 0, tool_log_words, "form of the log: text or json (text)" }, \
+	{ 'q', "quiet", NULL, OPT_FLAG, &tool.quiet, 0, 0, NULL, "log errors and warnings only" }, \
+	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, "show the states of each TCP endpoint" }, \
+	{ 'v', "verbose", NULL, OPT_COUNT, &tool.verbose, 0, 0, NULL, "log more; twice: everything" }, \
+	{ 'V', "version", NULL, OPT_FLAG, &tool.version, 0, 0, NULL, "say the version and end" }
+
+/* rows of a tool that binds a link */
+struct tool_link {
+	const char *mode_text, *group_text, *user_text;
+};
+extern struct tool_link tool_link;
+#define TOOL_LINK_OPTS \
+	{ 0, "peer-user", "USER", OPT_TEXT, &tool_link.user_text, 0, 0, NULL, \
+	    "who may be at the other end of a link, besides us and root" }, \
+	{ 0, "socket-group", "GROUP", OPT_TEXT, &tool_link.group_text, 0, 0, NULL, "group of a PATH we bind" }, \
+	{ 0, "socket-mode", "MODE", OPT_TEXT, &tool_link.mode_text, 0, 0, NULL, "mode of a PATH we bind (0600)" }
+
+extern const char *const tool_log_words[];
+
+int tool_begin(const struct opts *, int argc, char **argv);
+/* Opens 0 to 2, parses, acts on --help and --version, raises the limit, opens the log.  Returns the index of the first operand. */
+void tool_log_level(bool stays); /* a tool that stays running logs info by default, one on stdin/stdout warnings */
+_Noreturn void tool_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));	  /* exit 2 */
+_Noreturn void tool_die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int tool_family(void);
+char **tool_command(int argc, char **argv, int *io_operands);
+/* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
+void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
+
+void tool_reactor(void); /* exits on failure */
+void tool_stay(void);	 /* signals: TERM and INT drain, twice now; HUP, USR1; CHLD */
+void tool_children(void); /* children without the drain: for a tool on descriptor 0 */
+void tool_end(int status); /* stops the loop; the first status that is not 0 holds */
+int tool_run(void);	 /* the loop; returns the exit status */
+void tool_trace(struct endpoint *, enum endpoint_state from, enum endpoint_state to);
+
+#endif

@@ -1,0 +1,44 @@
+/* base/env - what is known about a connection: NAME=VALUE strings, packed one
+ * after the other with their NULs, in the order in which they were set.
+ * A name appears once.  Only PROTO, TCP*, SSL_* and CCF_* may stand here:
+ * nothing else crosses a link or reaches a COMMAND (ccf-net(7)). */
+#ifndef BASE_ENV_H
+#define BASE_ENV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ENV_VALUE_MAX 4096		/* bytes of a value, but for certificates */
+#define ENV_CERT_MAX (32 * 1024)	/* bytes of all SSL_CLIENT_CERT* together */
+#define ENV_TOTAL_MAX (60 * 1024)	/* bytes of the block; a link's packet is 64 KiB */
+
+struct env {
+	char *block;	/* len bytes of NUL-terminated strings; NULL when empty */
+	size_t len, cap;
+};
+
+void env_free(struct env *);			/* leaves an empty env */
+bool env_may_travel(const char *name_or_pair);
+	/* PROTO, TCP*, SSL_*, CCF_*; not SSL_CERT_FILE, SSL_CERT_DIR: those configure a process */
+const char *env_get(const struct env *, const char *name);	/* borrowed until the next set; or NULL */
+int env_set(struct env *, const char *name, const char *value);
+	/* Copies.  0; -EPERM if the name may not travel, -EINVAL if the name holds '=' or is empty.
+	 * A value that is too long is left out, its name appended to CCF_OMITTED, and 0 returned.  -ENOMEM. */
+int env_setf(struct env *, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void env_unset(struct env *, const char *name);
+void env_unset_prefix(struct env *, const char *prefix);
+int env_add_pair(struct env *, const char *pair);	/* "NAME=VALUE", as env_set; -EINVAL without '=' */
+int env_copy(struct env *to, const struct env *from);
+const char *env_next(const struct env *, const char *prev);
+	/* The first pair for prev == NULL, the one after prev else; NULL at the end. */
+
+int env_take_process(struct env *to);
+	/* Copies what may travel out of this process's environment (a connection that came by exec). */
+void env_scrub_process(void);
+	/* Unsets every PROTO, TCP*, SSL_* (but SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE stay) and CCF_*
+	 * of this process, so that no COMMAND sees what the caller planted. */
+char **env_exec(const struct env *, char *const *process_environ);
+	/* One allocation: process_environ without what may travel, then ours; NULL-terminated.  The caller
+	 * frees the array; its strings are borrowed from both.  NULL: no memory. */
+
+#endif

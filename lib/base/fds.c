@@ -1,0 +1,103 @@
+/* base/fds - see fds.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/fds.h"
+
+int
+fds_fill_standard(void)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0)
+			continue;
+		/* The lowest free number is fd: all below it are open by now. */
+		if (open("/dev/null", O_RDWR) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int
+fds_raise_limit(struct rlimit *ret_found)
+{
+	struct rlimit found, raised;
+
+	if (getrlimit(RLIMIT_NOFILE, &found) < 0)
+		return -errno;
+	raised = found;
+	raised.rlim_cur = raised.rlim_max;
+	if (raised.rlim_cur != found.rlim_cur && setrlimit(RLIMIT_NOFILE, &raised) < 0)
+		return -errno;
+	*ret_found = found;
+	return 0;
+}
+
+static int
+set_flag(int fd, int get, int set, int flag, bool on)
+{
+	int old, new;
+
+	old = fcntl(fd, get);
+	if (old < 0)
+		return -errno;
+	new = on ? old | flag : old & ~flag;
+	if (new != old && fcntl(fd, set, new) < 0)
+		return -errno;
+	return 0;
+}
+
+int
+fds_set_nonblock(int fd, bool on)
+{
+	return set_flag(fd, F_GETFL, F_SETFL, O_NONBLOCK, on);
+}
+
+int
+fds_set_cloexec(int fd, bool on)
+{
+	return set_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
+}
+
+/* An eventfd and not a dup: it needs a place in the system's file table too, as a socket does. */
+bool
+fds_spare(unsigned n)
+{
+	unsigned opened = 0;
+	int *fd, saved = errno;
+
+	fd = calloc(n ? n : 1, sizeof(*fd));
+	if (!fd)
+		return false;
+	while (opened < n && (fd[opened] = eventfd(0, EFD_CLOEXEC)) >= 0)
+		opened++;
+	for (unsigned i = 0; i < opened; i++)
+		close(fd[i]);
+	free(fd);
+	errno = saved;
+	return opened == n;
+}
+
+void
+fds_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+void
+fds_null(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null == -1)
+		return;
+	(void)dup2(null, fd);
+	close(null);
+}

@@ -1,0 +1,64 @@
+#include "flow/handed.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+static void
+handed_pump(struct task *t)
+{
+	struct handed *h = (struct handed *)((char *)t - offsetof(struct handed, pump));
+
+	h->pumped = true;
+	if (h->conn->link)
+		link_pump(h->conn->link); /* may end us: then relay is NULL */
+	handed_kick(h);
+}
+
+/* The eof was sent before the stream's end: once the link has been read, it is there or never comes. */
+static int
+handed_is_end(void *arg)
+{
+	struct handed *h = arg;
+
+	if (h->conn->ended)
+		return 1;
+	if (!h->conn->link || h->pumped)
+		return 0;
+	reactor_again(h->reactor, &h->pump);
+	return -EAGAIN;
+}
+
+static int
+handed_announce(void *arg)
+{
+	struct handed *h = arg;
+
+	return link_eof(h->conn);
+}
+
+void
+handed_open(struct handed *h, struct reactor *reactor, struct link_conn *conn)
+{
+	*h = (struct handed){ .conn = conn, .reactor = reactor, .pump = { .run = handed_pump } };
+}
+
+void
+handed_close(struct handed *h)
+{
+	h->relay = NULL;
+	if (h->reactor)
+		reactor_drop(h->reactor, &h->pump);
+}
+
+struct relay_hooks
+handed_hooks(struct handed *h)
+{
+	return (struct relay_hooks){ .is_end = handed_is_end, .announce = handed_announce, .arg = h };
+}
+
+void
+handed_kick(struct handed *h)
+{
+	if (h->relay)
+		relay_kick(h->relay);
+}

@@ -1,0 +1,33 @@
+/* flow/joiner - ccf-connect --from: one connection dialled for each that is handed to us.  With a descriptor the two
+ * are joined here; without one ours is given away (adopt), and nothing stays. */
+#ifndef FLOW_JOINER_H
+#define FLOW_JOINER_H
+
+#include "flow/dial.h"
+#include "flow/hub.h"
+
+struct joiner_config {
+	struct reactor *reactor;
+	struct dialler *dialler;
+	struct endpoint_plan plan;
+	int64_t idle, half_close, flush; /* ms, -1: none */
+	unsigned fds_spare; /* descriptors this process keeps for itself */
+	void (*trace)(struct endpoint *, enum endpoint_state, enum endpoint_state);
+	void (*idle_now)(void *arg); /* nothing is left (told after each last one) */
+	void *arg;
+};
+
+struct joiner {
+	struct joiner_config cfg;
+	struct hub *hub[HUB_LINKS_MAX]; /* the sources */
+	unsigned n_hubs;
+	unsigned live;			/* connections we hold: dialling or joined */
+	struct joined *list;
+};
+
+void joiner_open(struct joiner *, const struct joiner_config *);
+void joiner_conn(struct joiner *, struct link *, const struct note *, int fd); /* hub_ops.conn; takes fd */
+unsigned joiner_room(struct joiner *);	/* hub_ops.room */
+void joiner_cut_all(struct joiner *, const char *reason, int status);
+
+#endif

@@ -1,0 +1,709 @@
+/* A relay is two lanes between two sides.  A lane pulls from its source only when it holds nothing; what its
+ * destination does not take at once is kept, and interest is computed from that, in one place, after every step. */
+#include "flow/relay.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/exit.h"
+#include "base/transport.h"
+#include "flow/pipes.h"
+#include "loop/reactor.h"
+#include "net/stream.h"
+
+#define SCRATCH    RELAY_REST_MAX
+#define BULK       (64 * 1024)	/* a read this large means more is coming: splice pays */
+#define TURN       (512 * 1024) /* bytes a lane may move before others get their turn */
+#define PROBE_LAST 64		/* ms between looks at SIOCOUTQ, at most */
+
+enum way { WAY_DIRECT, WAY_COPY, WAY_SPLICE };
+enum lane_state { LANE_OPEN, LANE_ENDING, LANE_DONE };
+
+struct side {
+	struct relay *relay;
+	struct transport *tp;
+	struct relay_hooks hooks;
+	struct watch r, w; /* w is used only where wfd is another descriptor */
+	bool split;
+	bool hung;    /* the kernel reported a hang-up that nothing waits for: stay out of the set */
+	bool settled; /* its end was seen and all we wrote was acknowledged: what fails later cuts nothing */
+};
+
+struct lane {
+	struct side *from, *to;
+	enum lane_state state;
+	enum way way;
+	bool copy_only; /* splice was refused for one of the two */
+	bool unflushed; /* the destination holds gathered bytes */
+	bool discard;	/* nobody listens any more: read and drop */
+	bool waiting;	/* a hook said not yet */
+	char *kept;
+	size_t at, len;
+	struct pipes *pipe;
+	size_t piped;
+	uint64_t dropped;
+};
+
+enum relay_state { RELAY_MOVING, RELAY_FLUSHING, RELAY_OVER };
+
+struct relay {
+	struct reactor *reactor;
+	struct relay_config cfg;
+	struct side a, b;
+	struct lane in, out; /* from the peer, to the peer */
+	enum relay_state state;
+	struct side *failed;
+	int error;
+	struct timer timer;
+	struct task task;
+	struct grave grave;
+	int64_t moved_at, flush_by, linger_by;
+	unsigned probe;
+};
+
+static char scratch[SCRATCH];
+
+static void relay_step(struct relay *);
+
+/* ---- a lane ---- */
+
+static void
+fail(struct relay *r, struct side *s, int error)
+{
+	if (r->failed)
+		return;
+	r->failed = s;
+	r->error = error < 0 ? -error : error;
+}
+
+static bool
+lane_holds(const struct lane *l)
+{
+	return l->len > 0 || l->piped > 0 || l->unflushed;
+}
+
+static int
+lane_keep(struct lane *l, const char *bytes, size_t len)
+{
+	l->kept = malloc(len);
+	if (!l->kept)
+		return -ENOMEM;
+	memcpy(l->kept, bytes, len);
+	l->at = 0;
+	l->len = len;
+	return 0;
+}
+
+static void
+lane_drop(struct lane *l)
+{
+	free(l->kept);
+	l->kept = NULL;
+	l->len = l->at = 0;
+	pipes_return(l->pipe, l->piped == 0);
+	l->pipe = NULL;
+	l->piped = 0;
+	l->unflushed = false;
+}
+
+/* The destination failed.  One that may stop listening is no failure: its input is dropped from now on. */
+static void
+lane_refused(struct relay *r, struct lane *l, int error)
+{
+	if (l->to == &r->b && r->cfg.indifferent && (error == -EPIPE || error == -ECONNRESET)) {
+		lane_drop(l);
+		l->discard = true;
+	} else
+		fail(r, l->to, error);
+}
+
+static int
+lane_push_kept(struct lane *l)
+{
+	struct transport *to = l->to->tp;
+
+	while (l->len > 0) {
+		ssize_t n = to->ops->write(to, l->kept + l->at, l->len);
+
+		if (n < 0)
+			return (int)n;
+		l->at += (size_t)n;
+		l->len -= (size_t)n;
+		l->unflushed = true;
+	}
+	free(l->kept);
+	l->kept = NULL;
+	return 0;
+}
+
+static int
+lane_push_pipe(struct lane *l)
+{
+	while (l->piped > 0) {
+		ssize_t n = stream_splice(NULL, l->to->tp, l->pipe->rfd, -1, l->piped, false);
+
+		if (n < 0)
+			return (int)n;
+		l->piped -= (size_t)n;
+	}
+	if (l->pipe) {
+		pipes_return(l->pipe, true);
+		l->pipe = NULL;
+	}
+	return 0;
+}
+
+/* 0: the lane holds nothing.  -EAGAIN: wait for the destination.  Else it failed. */
+static int
+lane_push(struct lane *l)
+{
+	struct transport *to = l->to->tp;
+	int rc = 0;
+
+	if (l->len > 0)
+		rc = lane_push_kept(l);
+	if (rc == 0 && l->piped > 0)
+		rc = lane_push_pipe(l);
+	if (l->unflushed && (rc == 0 || rc == -EAGAIN)) {
+		int flushed = to->ops->flush(to);
+
+		if (flushed == 0)
+			l->unflushed = false;
+		if (rc == 0 || flushed != 0)
+			rc = flushed;
+	}
+	return rc;
+}
+
+static ssize_t
+pull_copy(struct relay *r, struct lane *l)
+{
+	struct transport *from = l->from->tp, *to = l->to->tp;
+	ssize_t n = from->ops->read(from, scratch, sizeof(scratch));
+	ssize_t put = 0;
+	int rc;
+
+	if (n <= 0)
+		return n;
+	if (l->discard) {
+		l->dropped += (uint64_t)n;
+		return n;
+	}
+	put = to->ops->write(to, scratch, (size_t)n);
+	if (put < 0 && put != -EAGAIN) {
+		lane_refused(r, l, (int)put);
+		return n;
+	}
+	l->unflushed = put > 0;
+	if (put < 0)
+		put = 0;
+	if (put < n && (rc = lane_keep(l, scratch + put, (size_t)(n - put))) < 0)
+		fail(r, l->to, rc);
+	if (n >= BULK && !l->copy_only)
+		l->way = WAY_SPLICE;
+	return n;
+}
+
+static ssize_t
+pull_splice(struct relay *r, struct lane *l)
+{
+	ssize_t n;
+
+	if (!l->pipe)
+		l->pipe = pipes_borrow();
+	if (!l->pipe)
+		return pull_copy(r, l);
+	n = stream_splice(l->from->tp, NULL, -1, l->pipe->wfd, (size_t)l->pipe->size, true);
+	if (n > 0) {
+		l->piped = (size_t)n;
+		if (n < BULK / 4)
+			l->way = WAY_COPY;
+		return n;
+	}
+	pipes_return(l->pipe, true);
+	l->pipe = NULL;
+	if (n == -EINVAL) {
+		l->copy_only = true;
+		l->way = WAY_COPY;
+		return pull_copy(r, l);
+	}
+	return n;
+}
+
+static ssize_t
+lane_pull(struct relay *r, struct lane *l)
+{
+	ssize_t n;
+
+	if (l->discard)
+		return pull_copy(r, l);
+	if (l->way == WAY_DIRECT) {
+		n = stream_direct(l->from->tp, l->to->tp, SCRATCH * 8);
+		if (n != -EINVAL)
+			return n;
+		l->way = WAY_COPY;
+	}
+	return l->way == WAY_SPLICE ? pull_splice(r, l) : pull_copy(r, l);
+}
+
+/* The source has ended and everything before that is delivered: pass the end on. */
+static void
+lane_end(struct relay *r, struct lane *l)
+{
+	struct side *from = l->from, *to = l->to;
+	int rc = 1;
+
+	l->waiting = false;
+	if (from->hooks.is_end)
+		rc = from->hooks.is_end(from->hooks.arg);
+	if (rc == 0 || (from->tp->bare_end && r->cfg.bare_is_cut && from == &r->a)) {
+		fail(r, from, ECONNRESET);
+		return;
+	}
+	if (rc > 0 && !l->discard)
+		rc = to->hooks.announce ? to->hooks.announce(to->hooks.arg) : 0;
+	if (rc == -EAGAIN) {
+		l->waiting = true;
+		return;
+	}
+	/* a close_notify that finds the peer gone is no loss: many clients do not wait for it */
+	if (to->tp->ended && to->tp->ops->unsent(to->tp) == 0)
+		to->settled = true;
+	rc = l->discard ? 0 : to->tp->ops->finish(to->tp);
+	if (rc == 0 || (rc != -EAGAIN && to->settled))
+		l->state = LANE_DONE;
+	else if (rc != -EAGAIN) {
+		lane_refused(r, l, rc);
+		if (l->discard)
+			l->state = LANE_DONE;
+	}
+}
+
+/* Moves what can be moved.  True: its turn is over though there is more. */
+static bool
+lane_pump(struct relay *r, struct lane *l)
+{
+	size_t left = TURN;
+
+	while (l->state != LANE_DONE && !r->failed) {
+		ssize_t n = lane_holds(l) ? lane_push(l) : 0;
+
+		if (n == -EAGAIN)
+			return false;
+		if (n < 0) {
+			lane_refused(r, l, (int)n);
+			continue;
+		}
+		if (l->state == LANE_ENDING) {
+			lane_end(r, l);
+			return false;
+		}
+		if (left == 0)
+			return true;
+		n = lane_pull(r, l);
+		if (n == -EAGAIN)
+			return false;
+		if (n == 0)
+			l->state = LANE_ENDING;
+		else if (n < 0) {
+			/* stream_direct may have met the destination's error */
+			if (l->way == WAY_DIRECT && l->to->tp->broken)
+				lane_refused(r, l, (int)n);
+			else
+				fail(r, l->from, (int)n);
+		} else {
+			r->moved_at = reactor_now(r->reactor);
+			left -= (size_t)n < left ? (size_t)n : left;
+		}
+	}
+	return false;
+}
+
+/* ---- interest ---- */
+
+static unsigned
+side_ops(const struct relay *r, const struct side *s)
+{
+	const struct lane *in = s == &r->a ? &r->in : &r->out;
+	const struct lane *out = s == &r->a ? &r->out : &r->in;
+	unsigned ops = 0;
+
+	if (in->state == LANE_OPEN && !lane_holds(in))
+		ops |= TP_READ;
+	if (lane_holds(out) || (out->state == LANE_ENDING && !out->waiting))
+		ops |= TP_WRITE;
+	/* one splice between the two waits for whichever was not ready */
+	if (out->way == WAY_DIRECT && out->state == LANE_OPEN && !(s->tp->ready & TP_WRITE))
+		ops |= TP_WRITE;
+	if (in->way == WAY_DIRECT && in->state == LANE_OPEN && !(in->to->tp->ready & TP_WRITE))
+		ops &= ~(unsigned)TP_READ;
+	return ops;
+}
+
+static void
+side_interest(struct relay *r, struct side *s)
+{
+	unsigned want = 0, ops;
+
+	if (s->tp->rfd == -1)
+		return;
+	if (r->state == RELAY_MOVING && !r->failed && (ops = side_ops(r, s)) != 0)
+		want = s->tp->ops->want(s->tp, ops);
+	if (s->split) {
+		reactor_want(r->reactor, &s->r, want & TP_READ ? WATCH_READ : 0);
+		reactor_want(r->reactor, &s->w, want & TP_WRITE ? WATCH_WRITE : 0);
+		return;
+	}
+	want = (want & TP_READ ? WATCH_READ : 0) | (want & TP_WRITE ? WATCH_WRITE : 0);
+	if (!want && !s->hung && r->state == RELAY_MOVING)
+		want = WATCH_HUP;
+	reactor_want(r->reactor, &s->r, want);
+}
+
+static int64_t
+relay_deadline(struct relay *r)
+{
+	int64_t idle = r->cfg.idle;
+
+	if (r->in.state == LANE_DONE || r->out.state == LANE_DONE)
+		idle = r->cfg.half_close;
+	if (r->linger_by)
+		return r->linger_by;
+	return clock_after(r->moved_at, idle);
+}
+
+/* ---- the end ---- */
+
+static void
+relay_release(struct grave *g)
+{
+	free((char *)g - offsetof(struct relay, grave));
+}
+
+static void
+relay_over(struct relay *r, const struct relay_end *how, bool cut)
+{
+	struct relay_end end = *how;
+	struct transport *a = r->a.tp, *b = r->b.tp;
+
+	r->state = RELAY_OVER;
+	end.in = a->in;
+	end.out = a->out;
+	reactor_forget(r->reactor, &r->a.r);
+	reactor_forget(r->reactor, &r->b.r);
+	if (r->b.split)
+		reactor_forget(r->reactor, &r->b.w);
+	reactor_timer(r->reactor, &r->timer, CLOCK_NEVER);
+	reactor_drop(r->reactor, &r->task);
+	if (cut && r->a.hooks.cut)
+		r->a.hooks.cut(r->a.hooks.arg);
+	if (cut && r->b.hooks.cut)
+		r->b.hooks.cut(r->b.hooks.arg);
+	a->ops->close(a, cut);
+	if (!r->cfg.keep_b)
+		b->ops->close(b, cut);
+	r->cfg.done(r->cfg.arg, &end);
+	lane_drop(&r->in);
+	lane_drop(&r->out);
+	reactor_bury(r->reactor, &r->grave, relay_release);
+}
+
+static const char *
+reason_of(const struct relay *r)
+{
+	if (r->cfg.stdio && r->failed == &r->b)
+		return r->error == EPIPE ? "stdout-gone" : "stdio-failed";
+	if (r->failed->tp->bare_end && r->failed == &r->a)
+		return "no-close-notify";
+	switch (r->error) {
+	case EPROTO:
+	case EBADMSG:
+		return "protocol";
+	case ETIMEDOUT:
+		return "timed-out";
+	case ENOMEM:
+		return "no-memory";
+	default:
+		return "reset";
+	}
+}
+
+static void
+relay_failed(struct relay *r)
+{
+	struct relay_end end = { .reason = reason_of(r), .status = CCF_CUT, .error = r->error,
+		.by = r->failed == &r->a ? "peer" : "inner" };
+
+	if (r->cfg.stdio && r->failed == &r->b)
+		end.status = r->error == EPIPE ? CCF_STDOUT : CCF_SYSTEM;
+	relay_over(r, &end, true);
+}
+
+static void
+relay_clean(struct relay *r)
+{
+	struct relay_end end = { .reason = "done", .by = r->a.tp->ended ? "peer" : "inner" };
+
+	if (r->a.tp->bare_end) {
+		end.reason = "no-close-notify";
+		end.status = CCF_CUT;
+	}
+	relay_over(r, &end, false);
+}
+
+/* Both ends of stream have passed: look until the last byte is acknowledged (no event says so). */
+static void
+relay_probe(struct relay *r)
+{
+	struct side *s[2] = { &r->a, &r->b };
+	bool unsent = false;
+
+	for (int i = 0; i < 2; i++) {
+		struct transport *tp = s[i]->tp;
+		struct pollfd p = { .fd = tp->wfd };
+
+		if (s[i]->settled || tp->ops->unsent(tp) == 0)
+			continue;
+		unsent = true;
+		if (tp->wfd != -1 && poll(&p, 1, 0) == 1 && (p.revents & POLLERR)) {
+			fail(r, s[i], ECONNRESET);
+			relay_failed(r);
+			return;
+		}
+	}
+	if (!unsent)
+		relay_clean(r);
+	else if (reactor_now(r->reactor) >= r->flush_by)
+		relay_cut(r, "flush-timeout", CCF_DEADLINE);
+	else {
+		if (r->probe < PROBE_LAST)
+			r->probe = r->probe ? r->probe * 2 : 1;
+		reactor_timer(r->reactor, &r->timer, reactor_now(r->reactor) + r->probe);
+	}
+}
+
+/* What came from the peer before it was cut is still written to standard output. */
+static bool
+relay_owes_stdout(struct relay *r)
+{
+	if (!r->cfg.stdio || r->failed != &r->a || !lane_holds(&r->in))
+		return false;
+	return lane_push(&r->in) == -EAGAIN;
+}
+
+/* Is it over, or nearly?  True: there is nothing left to wait for here. */
+static bool
+relay_judge(struct relay *r)
+{
+	if (r->failed) {
+		if (relay_owes_stdout(r)) {
+			reactor_want(r->reactor, &r->a.r, 0);
+			reactor_want(r->reactor, r->b.split ? &r->b.w : &r->b.r, WATCH_WRITE);
+			reactor_timer(r->reactor, &r->timer, CLOCK_NEVER);
+			return true;
+		}
+		relay_failed(r);
+		return true;
+	}
+	/* we have said all we had, and nobody reads what the peer says */
+	if (r->out.state == LANE_DONE && r->in.discard && r->in.state != LANE_DONE) {
+		if (!r->linger_by) {
+			r->linger_by = reactor_now(r->reactor) + RELAY_LINGER_MS;
+			r->in.dropped = 0;
+			reactor_timer(r->reactor, &r->timer, r->linger_by);
+		}
+		if (r->in.dropped > RELAY_LINGER_BYTES || reactor_now(r->reactor) >= r->linger_by)
+			r->in.state = LANE_DONE;
+	}
+	if (r->in.state != LANE_DONE || r->out.state != LANE_DONE)
+		return false;
+	r->state = RELAY_FLUSHING;
+	r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
+	side_interest(r, &r->a);
+	side_interest(r, &r->b);
+	relay_probe(r);
+	return true;
+}
+
+static void
+relay_step(struct relay *r)
+{
+	bool more;
+
+	if (r->state != RELAY_MOVING)
+		return;
+	more = lane_pump(r, &r->in);
+	more |= lane_pump(r, &r->out);
+	/* a session that was full has been emptied, and raises no event */
+	if (r->b.tp->rfd == -1 && lane_holds(&r->in) && !lane_holds(&r->out))
+		more = true;
+	if (relay_judge(r))
+		return;
+	if (more)
+		reactor_again(r->reactor, &r->task);
+	side_interest(r, &r->a);
+	side_interest(r, &r->b);
+	if (!r->timer.slot || relay_deadline(r) < r->timer.at)
+		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
+}
+
+static void
+relay_task(struct task *t)
+{
+	relay_step((struct relay *)((char *)t - offsetof(struct relay, task)));
+}
+
+static void
+relay_timer(struct timer *t)
+{
+	struct relay *r = (struct relay *)((char *)t - offsetof(struct relay, timer));
+
+	if (r->state == RELAY_FLUSHING)
+		relay_probe(r);
+	else if (reactor_now(r->reactor) < relay_deadline(r))
+		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
+	else if (r->linger_by)
+		relay_step(r);
+	else
+		relay_cut(r, r->in.state == LANE_DONE || r->out.state == LANE_DONE ? "half-close-timeout" : "idle",
+		    CCF_DEADLINE);
+}
+
+/* An error nobody was waiting for.  Queued bytes come before it, but only standard output still wants them. */
+static void
+side_error(struct relay *r, struct side *s)
+{
+	s->hung = true;
+	if (!s->settled && !(r->cfg.stdio && s == &r->a && r->in.state == LANE_OPEN))
+		fail(r, s, s->tp->broken ? s->tp->broken : ECONNRESET);
+}
+
+static void
+side_event(struct side *s, uint32_t got)
+{
+	struct relay *r = s->relay;
+	bool waited = s->r.want != WATCH_HUP;
+
+	if (got & (WATCH_READ | WATCH_HUP | WATCH_ERR))
+		s->tp->ready |= TP_READ;
+	if (got & (WATCH_WRITE | WATCH_HUP | WATCH_ERR))
+		s->tp->ready |= TP_WRITE;
+	if (!s->split && !waited) {
+		if (got & WATCH_ERR)
+			side_error(r, s);
+		else
+			s->hung = true;
+	}
+	if (r->failed && r->state == RELAY_MOVING)
+		(void)relay_judge(r);
+	else
+		relay_step(r);
+}
+
+static void
+side_r_ready(struct watch *w, uint32_t got)
+{
+	side_event((struct side *)((char *)w - offsetof(struct side, r)), got);
+}
+
+static void
+side_w_ready(struct watch *w, uint32_t got)
+{
+	/* the read end of a split side has a watch of its own */
+	(void)got;
+	side_event((struct side *)((char *)w - offsetof(struct side, w)), WATCH_WRITE);
+}
+
+/* ---- life ---- */
+
+static void
+side_open(struct relay *r, struct side *s, struct transport *tp, const struct relay_hooks *hooks)
+{
+	s->relay = r;
+	s->tp = tp;
+	s->hooks = *hooks;
+	s->split = tp->rfd != tp->wfd;
+	if (tp->rfd == -1)
+		return;
+	reactor_watch(r->reactor, &s->r, tp->rfd, side_r_ready);
+	if (s->split)
+		reactor_watch(r->reactor, &s->w, tp->wfd, side_w_ready);
+}
+
+static void
+lane_open(struct lane *l, struct side *from, struct side *to)
+{
+	l->from = from;
+	l->to = to;
+	l->copy_only = !stream_is(from->tp) || !stream_is(to->tp);
+	l->way = l->copy_only ? WAY_COPY : WAY_DIRECT;
+}
+
+int
+relay_start(struct relay **ret, struct reactor *reactor, const struct relay_config *cfg)
+{
+	struct relay *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->reactor = reactor;
+	r->cfg = *cfg;
+	r->moved_at = reactor_now(reactor);
+	r->task.run = relay_task;
+	r->timer.fire = relay_timer;
+	side_open(r, &r->a, cfg->a, &cfg->a_hooks);
+	side_open(r, &r->b, cfg->b, &cfg->b_hooks);
+	lane_open(&r->in, &r->a, &r->b);
+	lane_open(&r->out, &r->b, &r->a);
+	if (cfg->first_len > 0 && lane_keep(&r->out, cfg->first, cfg->first_len) < 0) {
+		free(r);
+		return -ENOMEM;
+	}
+	if (cfg->keep_b) { /* what is in a pipe of ours could not be given back */
+		r->out.copy_only = true;
+		if (r->out.way == WAY_SPLICE)
+			r->out.way = WAY_COPY;
+	}
+	/* decrypted bytes raise no event: run once unconditionally */
+	cfg->a->ready |= TP_READ | TP_WRITE;
+	cfg->b->ready |= TP_READ | TP_WRITE;
+	reactor_later(reactor, &r->task);
+	*ret = r;
+	return 0;
+}
+
+void
+relay_kick(struct relay *r)
+{
+	if (r->state != RELAY_OVER)
+		reactor_later(r->reactor, &r->task);
+}
+
+void
+relay_cut(struct relay *r, const char *reason, int status)
+{
+	struct relay_end end = { .reason = reason, .status = status, .by = "us" };
+
+	if (r->state != RELAY_OVER)
+		relay_over(r, &end, true);
+}
+
+size_t
+relay_rest(const struct relay *r, char *to, size_t cap)
+{
+	size_t n = r->out.len < cap ? r->out.len : cap;
+
+	if (n > 0)
+		memcpy(to, r->out.kept + r->out.at, n);
+	return n;
+}
+
+void
+relay_counts(const struct relay *r, uint64_t *ret_in, uint64_t *ret_out)
+{
+	*ret_in = r->a.tp->in;
+	*ret_out = r->a.tp->out;
+}

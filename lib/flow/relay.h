@@ -1,0 +1,64 @@
+/* flow/relay - two transports joined, both directions, until both are done.
+ * - an end of stream on one side becomes an end of stream on the other, after what came before it;
+ * - a cut stays a cut: if any call on a side failed, the other side is reset too;
+ * - bounded: a direction holds at most one turn's bytes; while it does, its source is not read;
+ * - a clean end is reported only when the last byte has been acknowledged on both sides.
+ * Side a is the peer (the client of a server, the server of a client), b what stands behind us. */
+#ifndef FLOW_RELAY_H
+#define FLOW_RELAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct reactor;
+struct relay;
+struct transport;
+
+struct relay_end {
+	const char *reason; /* one word: done, reset, idle ... */
+	int status;         /* base/exit.h; 0 only if nothing was cut */
+	int error;          /* the errno behind it, or 0 */
+	const char *by;     /* who ended it: peer, inner, us */
+	uint64_t in, out;   /* plaintext bytes from and to the peer */
+};
+
+struct relay_hooks {    /* what a side cannot know by itself; each may be NULL */
+	int (*is_end)(void *arg);
+	/* The stream gave its end: 1: a real one, 0: it was cut, -EAGAIN: not known yet, relay_kick comes. */
+	int (*announce)(void *arg);
+	/* Before our end of stream is sent on this side: 0: go on, -EAGAIN: not yet, relay_kick comes. */
+	void (*cut)(void *arg);
+	/* The relay is being cut; this side is closed next. */
+	void *arg;
+};
+
+struct relay_config {
+	struct transport *a, *b; /* taken */
+	struct relay_hooks a_hooks, b_hooks;
+	bool indifferent; /* b may stop listening (a COMMAND, a session): then what a still sends is read and dropped */
+	bool stdio;       /* b is our standard input and output: what came before a cut is still written */
+	bool keep_b;      /* at the end b is not closed: it is the caller's again */
+	bool bare_is_cut; /* an end of stream without close_notify is a cut */
+	int64_t idle, half_close, flush; /* ms, -1: none */
+	const void *first; /* bytes for a that come before b's (copied), or NULL */
+	size_t first_len;
+	void (*done)(void *arg, const struct relay_end *);
+	/* Called once, from the reactor; both transports are closed (b: see keep_b), the relay must not be used any more. */
+	void *arg;
+};
+
+#define RELAY_LINGER_MS    2000
+#define RELAY_LINGER_BYTES (256 * 1024)
+
+int relay_start(struct relay **ret, struct reactor *, const struct relay_config *);
+/* 0: begins in this turn.  -ENOMEM: nothing was taken. */
+void relay_kick(struct relay *);     /* a hook would answer differently now; legal from anywhere */
+void relay_cut(struct relay *, const char *reason, int status);
+/* Ends it now, both sides reset; done() is called before this returns. */
+size_t relay_rest(const struct relay *, char *to, size_t cap);
+/* In done(): bytes read from b that a never took (keep_b), at most RELAY_REST_MAX. */
+#define RELAY_REST_MAX (128 * 1024)
+void relay_counts(const struct relay *, uint64_t *ret_in, uint64_t *ret_out);
+
+#endif

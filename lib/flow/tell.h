@@ -1,0 +1,25 @@
+/* flow/tell - the two lines every connection gets in the log: one when it opens, one when it closes. */
+#ifndef FLOW_TELL_H
+#define FLOW_TELL_H
+
+#include <stdint.h>
+
+struct env;
+struct log_who;
+
+#define TELL_PEER_MAX 128
+
+struct tell {	/* who, kept as long as the connection */
+	char conn[96];
+	char iface[80];
+	char peer[TELL_PEER_MAX];
+	int64_t since; /* clock_us */
+};
+
+void tell_from(struct tell *, const struct env *); /* CCF_CONN_ID, CCF_INTERFACE, TCPREMOTEIP and PORT; starts its clock */
+struct log_who tell_who(const struct tell *);	   /* borrows */
+void tell_open(const struct tell *, const char *what);
+void tell_closed(const struct tell *, const char *reason, int status, const char *by, uint64_t in, uint64_t out);
+/* "closed after 1.234 s: done by peer, 12 bytes in, 34 out" */
+
+#endif

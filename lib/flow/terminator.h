@@ -1,0 +1,55 @@
+/* flow/terminator - ccf-tlsterm's flow: takes connections, lets a transport be wrapped around each (TLS, or none), and
+ * gives the plaintext to a sink: another link, a COMMAND, or a session in this process. */
+#ifndef FLOW_TERMINATOR_H
+#define FLOW_TERMINATOR_H
+
+#include "flow/hub.h"
+#include "loop/children.h"
+
+struct env;
+struct relay_end;
+struct session_ops;
+struct transport;
+
+enum term_sink { TERM_TO_HUB, TERM_TO_COMMAND, TERM_TO_SESSION };
+
+struct terminator_config {
+	struct reactor *reactor;
+	int (*wrap)(void *arg, int rfd, int wfd, bool owns, struct transport **ret);
+	/* 0 or -errno, and then the descriptors are still the caller's */
+	enum term_sink sink;
+	struct hub *to;			/* TERM_TO_HUB */
+	struct children *children;	/* TERM_TO_COMMAND */
+	char *const *argv;
+	const struct session_ops *session, *capped; /* TERM_TO_SESSION */
+	int64_t handshake, idle, half_close, flush; /* ms, -1: none */
+	bool require_close_notify;
+	unsigned fds_spare;
+	void (*idle_now)(void *arg); /* nothing is left (told after each last one) */
+	void *arg;
+};
+
+struct term;
+
+struct terminator {
+	struct terminator_config cfg;
+	struct hub *from[HUB_LINKS_MAX];
+	unsigned n_from;
+	bool ready;	 /* a certificate is there: the owner sets it, then calls terminator_update */
+	bool had_credit; /* the sink has granted once */
+	unsigned live;
+	TAILQ_HEAD(term_list, term) all;
+	TAILQ_HEAD(term_waiters, term) waiting; /* for credit of the sink */
+	int last_status; /* of the connection that ended last: the tool's, where it has only one */
+};
+
+void terminator_open(struct terminator *, const struct terminator_config *);
+void terminator_conn(struct terminator *, struct link *, const struct note *, int fd); /* hub_ops.conn; takes fd */
+int terminator_single(struct terminator *, int rfd, int wfd, const struct env *);
+/* The connection on our own descriptors, which are borrowed.  0 or -errno */
+unsigned terminator_room(struct terminator *); /* hub_ops.room of each source */
+void terminator_update(struct terminator *);   /* credit of the sink, or ready, changed */
+void terminator_no_sink(struct terminator *);  /* the sink has ended for good: resets who has none yet */
+void terminator_cut_all(struct terminator *, const char *reason, int status);
+
+#endif

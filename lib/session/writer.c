@@ -1,0 +1,83 @@
+#include "session/writer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int
+writer_room(struct writer *w, size_t len)
+{
+	size_t cap = w->cap ? w->cap : 4096;
+	char *bytes;
+
+	if (w->at > 0) {
+		memmove(w->bytes, w->bytes + w->at, w->len);
+		w->at = 0;
+	}
+	if (w->len + len <= w->cap)
+		return 0;
+	while (cap < w->len + len)
+		cap *= 2;
+	bytes = realloc(w->bytes, cap);
+	if (!bytes)
+		return -ENOMEM;
+	w->bytes = bytes;
+	w->cap = cap;
+	return 0;
+}
+
+int
+writer_put(struct writer *w, const void *bytes, size_t len)
+{
+	int rc;
+
+	if (w->closed)
+		return -EPIPE;
+	if (len > WRITER_MAX - w->len)
+		return -ENOBUFS;
+	rc = writer_room(w, len);
+	if (rc < 0)
+		return rc;
+	memcpy(w->bytes + w->len, bytes, len);
+	w->len += len;
+	if (w->woken)
+		w->woken(w);
+	return 0;
+}
+
+void
+writer_close(struct writer *w)
+{
+	w->closed = true;
+	if (w->woken)
+		w->woken(w);
+}
+
+bool
+writer_full(const struct writer *w)
+{
+	return w->len >= WRITER_HIGH;
+}
+
+size_t
+writer_take(struct writer *w, void *to, size_t cap)
+{
+	size_t n = w->len < cap ? w->len : cap;
+
+	if (n == 0)
+		return 0;
+	memcpy(to, w->bytes + w->at, n);
+	w->at += n;
+	w->len -= n;
+	if (w->len == 0) /* idle connections hold no memory */
+		writer_free(w);
+	return n;
+}
+
+void
+writer_free(struct writer *w)
+{
+	free(w->bytes);
+	w->bytes = NULL;
+	w->at = w->len = w->cap = 0;
+}
