@@ -1,4 +1,5 @@
-/* ccf-connect - dials: for standard input and output, for a COMMAND, or for each connection it is handed. */
+/* ccf-connect - dials: for standard input and output, for a COMMAND, or for each connection it is
+ * handed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,13 +25,16 @@
 static const char *to, *bind_host;
 static struct opt_list from;
 static bool zero, reconnect;
-static int64_t connect_timeout = 10000, retry, retry_delay = 200, retry_max = 10000, user_timeout = -1;
+static int64_t connect_timeout = 10000, retry, retry_delay = 200, retry_max = 10000,
+	       user_timeout = -1;
 static int64_t idle = -2, half_close = -2, flush = 30000;
 
 static const struct opt options[] = {
 	TOOL_OPTS,
-	{ 0, "bind", "HOST", OPT_TEXT, &bind_host, 0, 0, NULL, "connect from this address of ours" },
-	{ 0, "connect-timeout", "TIME", OPT_TIME, &connect_timeout, 0, 0, NULL, "for each address (10s)" },
+	{ 0, "bind", "HOST", OPT_TEXT, &bind_host, 0, 0, NULL,
+	    "connect from this address of ours" },
+	{ 0, "connect-timeout", "TIME", OPT_TIME, &connect_timeout, 0, 0, NULL,
+	    "for each address (10s)" },
 	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
 	{ 0, "flush-timeout", "TIME", OPT_TIME, &flush, 0, 0, NULL,
@@ -39,25 +43,32 @@ static const struct opt options[] = {
 	    "connect once for each connection handed on: PATH, bind:PATH, - or fd:N (repeatable)" },
 	{ 0, "half-close-timeout", "TIME", OPT_TIME, &half_close, 0, 0, NULL,
 	    "silence after one side has ended (as --idle-timeout)" },
-	{ 0, "idle-timeout", "TIME", OPT_TIME, &idle, 0, 0, NULL, "silence (60s; none on stdin/stdout)" },
+	{ 0, "idle-timeout", "TIME", OPT_TIME, &idle, 0, 0, NULL,
+	    "silence (60s; none on stdin/stdout)" },
 	{ 0, "reconnect", NULL, OPT_FLAG, &reconnect, 0, 0, NULL,
 	    "on stdin/stdout: connect again when the connection is lost" },
-	{ 0, "retry", "N", OPT_NUMBER, &retry, 0, 1 << 30, NULL, "after a failure, begin again up to N times (0)" },
+	{ 0, "retry", "N", OPT_NUMBER, &retry, 0, 1 << 30, NULL,
+	    "after a failure, begin again up to N times (0)" },
 	{ 0, "retry-delay", "TIME", OPT_TIME, &retry_delay, 0, 0, NULL,
 	    "before the first retry at most, doubling, with jitter (200ms)" },
-	{ 0, "retry-max", "TIME", OPT_TIME, &retry_max, 0, 0, NULL, "before any retry at most (10s)" },
-	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL, "hand the connection on: PATH, dial:PATH, - or fd:N" },
+	{ 0, "retry-max", "TIME", OPT_TIME, &retry_max, 0, 0, NULL,
+	    "before any retry at most (10s)" },
+	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL,
+	    "hand the connection on: PATH, dial:PATH, - or fd:N" },
 	{ 0, "user-timeout", "TIME", OPT_TIME, &user_timeout, 1, 1 << 30, NULL,
 	    "cut a peer that acknowledges nothing for so long (none)" },
-	{ 'z', "zero", NULL, OPT_FLAG, &zero, 0, 0, NULL, "only connect, say how long each step took, and end" },
+	{ 'z', "zero", NULL, OPT_FLAG, &zero, 0, 0, NULL,
+	    "only connect, say how long each step took, and end" },
 	TOOL_LINK_OPTS,
 	{ 0 },
 };
 
 static const struct opts opts = {
 	.tool = "ccf-connect",
-	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\nccf-connect [options] --from LINK ADDRESS",
-	.about = "Connect to ADDRESS and give the connection to standard input and output, to a COMMAND, or to a link;\n"
+	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\nccf-connect [options] "
+		 "--from LINK ADDRESS",
+	.about = "Connect to ADDRESS and give the connection to standard input and output, to a "
+		 "COMMAND, or to a link;\n"
 		 "or, with --from, connect once for every connection that is handed on.",
 	.table = options,
 };
@@ -117,8 +128,9 @@ zero_done(struct dial *d)
 		return;
 	}
 	printf("connected to %s: name %" PRId64 ".%03d ms, connection %" PRId64 ".%03d ms\n",
-	    addr_text(&d->ep.peer, text, sizeof(text)), d->ep.took_resolve / 1000, (int)(d->ep.took_resolve % 1000),
-	    d->ep.took_connect / 1000, (int)(d->ep.took_connect % 1000));
+	    addr_text(&d->ep.peer, text, sizeof(text)), d->ep.took_resolve / 1000,
+	    (int)(d->ep.took_resolve % 1000), d->ep.took_connect / 1000,
+	    (int)(d->ep.took_connect % 1000));
 	tool_end(fflush(stdout) == 0 ? CCF_OK : CCF_STDOUT);
 }
 
@@ -139,7 +151,8 @@ stdio_account(const struct relay_end *end)
 	if (acked < 0)
 		acked = 0;
 	log_event(LOG_L_WARN, NULL, "disconnected", NULL,
-	    "disconnected (%s): %" PRId64 " bytes acknowledged, %" PRId64 " unknown, %zu kept; connecting again",
+	    "disconnected (%s): %" PRId64 " bytes acknowledged, %" PRId64
+	    " unknown, %zu kept; connecting again",
 	    end->reason, acked, (int64_t)end->out - acked, rest_len);
 }
 
@@ -170,7 +183,8 @@ stdio_done(void *arg, const struct relay_end *end)
 static void
 stdio_connected(struct dial *d)
 {
-	struct stdio_times times = { .idle = idle == -2 ? -1 : idle, .half_close = half_close == -2 ? -1 : half_close,
+	struct stdio_times times = { .idle = idle == -2 ? -1 : idle,
+		.half_close = half_close == -2 ? -1 : half_close,
 		.flush = flush };
 	int fd, rc;
 
@@ -201,14 +215,16 @@ command_connected(struct dial *d)
 		dial_failed();
 		return;
 	}
-	fd = fcntl(endpoint_take_fd(&d->ep), F_DUPFD_CLOEXEC, 10); /* above 6 and 7, whatever it was */
+	fd = fcntl(
+	    endpoint_take_fd(&d->ep), F_DUPFD_CLOEXEC, 10); /* above 6 and 7, whatever it was */
 	describe(fd, &env);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	envp = env_exec(&env, environ);
 	if (fd == -1 || !envp || dup2(fd, 6) == -1 || dup2(fd, 7) == -1)
 		tool_die(CCF_SYSTEM, "cannot place the connection on 6 and 7: %s", strerror(errno));
 	rc = children_become(&tool.found, command, envp);
-	tool_die(rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "cannot run %s: %s", command[0], strerror(-rc));
+	tool_die(rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "cannot run %s: %s", command[0],
+	    strerror(-rc));
 }
 
 /* ---- --to ---- */
@@ -250,7 +266,8 @@ hand_on(struct hub *h)
 	rc = link_conn(l, &handed, &env, handed_fd);
 	env_free(&env);
 	if (rc < 0)
-		tool_die(CCF_SYSTEM, "--to %s: cannot hand the connection on: %s", to, strerror(-rc));
+		tool_die(
+		    CCF_SYSTEM, "--to %s: cannot hand the connection on: %s", to, strerror(-rc));
 	if (dial.ep.peer.sa.sa_family == AF_UNIX)
 		(void)link_eof(&handed);
 	tell_open(&handed_tell, "connected and handed on");
@@ -349,15 +366,21 @@ from_now(void)
 static void
 from_status(void)
 {
-	log_event(LOG_L_INFO, NULL, "status", NULL, "%u connections, %u sources open", joiner.live, sources_open);
+	log_event(LOG_L_INFO, NULL, "status", NULL, "%u connections, %u sources open", joiner.live,
+	    sources_open);
 }
 
 static void
 from_open(void)
 {
-	struct joiner_config cfg = { .reactor = tool.reactor, .dialler = &dialler, .plan = plan,
-		.idle = idle == -2 ? 60000 : idle, .flush = flush, .fds_spare = FDS_KEPT,
-		.trace = tool.trace ? tool_trace : NULL, .idle_now = from_idle };
+	struct joiner_config cfg = { .reactor = tool.reactor,
+		.dialler = &dialler,
+		.plan = plan,
+		.idle = idle == -2 ? 60000 : idle,
+		.flush = flush,
+		.fds_spare = FDS_KEPT,
+		.trace = tool.trace ? tool_trace : NULL,
+		.idle_now = from_idle };
 	char msg[512];
 
 	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
@@ -411,11 +434,13 @@ check(char **operands, int n)
 	if (addr_parse(&target, operands[0], 0, msg, sizeof(msg)) < 0)
 		tool_usage("%s", msg);
 	if (target.kind == ADDR_TCP && target.host[0] == '\0')
-		tool_usage("%s: a host to connect to is missing, as in 127.0.0.1%s", operands[0], operands[0]);
+		tool_usage("%s: a host to connect to is missing, as in 127.0.0.1%s", operands[0],
+		    operands[0]);
 	if (!!to + !!command + zero > 1)
 		tool_usage("--to, -z and a COMMAND exclude each other");
 	if (from.n && (to || command || zero))
-		tool_usage("--from joins what it is handed with ADDRESS: it goes with no --to, -z or COMMAND");
+		tool_usage("--from joins what it is handed with ADDRESS: it goes with no --to, -z "
+			   "or COMMAND");
 	if (from.n > HUB_LINKS_MAX)
 		tool_usage("--from can be given up to %d times", HUB_LINKS_MAX);
 	if (reconnect && (from.n || to || command || zero))
@@ -436,9 +461,14 @@ main(int argc, char **argv)
 	tool_log_level(from.n > 0 || to);
 	env_scrub_process();
 	tool_reactor();
-	plan = (struct endpoint_plan){ .target = target, .bind_host = bind_host, .family = tool_family(),
-		.connect_timeout = connect_timeout, .user_timeout = user_timeout, .retries = (unsigned)retry,
-		.retry_min = retry_delay, .retry_max = retry_max };
+	plan = (struct endpoint_plan){ .target = target,
+		.bind_host = bind_host,
+		.family = tool_family(),
+		.connect_timeout = connect_timeout,
+		.user_timeout = user_timeout,
+		.retries = (unsigned)retry,
+		.retry_min = retry_delay,
+		.retry_max = retry_max };
 	dialler_open(&dialler, tool.reactor);
 	if (from.n)
 		from_open();

@@ -27,22 +27,29 @@ static const struct opt options[] = {
 	TOOL_OPTS,
 	{ 0, "address-file", "FILE", OPT_TEXT, &ready.address_file, 0, 0, NULL,
 	    "write the bound addresses there as JSON, by rename" },
-	{ 0, "allow", "CIDR", OPT_LIST, &allow_text, 0, 0, NULL, "accept from there only (repeatable)" },
-	{ 0, "backlog", "N", OPT_NUMBER, &backlog, 1, 65535, NULL, "connections the kernel may queue (4096)" },
-	{ 0, "deny", "CIDR", OPT_LIST, &deny_text, 0, 0, NULL, "close what comes from there (repeatable)" },
+	{ 0, "allow", "CIDR", OPT_LIST, &allow_text, 0, 0, NULL,
+	    "accept from there only (repeatable)" },
+	{ 0, "backlog", "N", OPT_NUMBER, &backlog, 1, 65535, NULL,
+	    "connections the kernel may queue (4096)" },
+	{ 0, "deny", "CIDR", OPT_LIST, &deny_text, 0, 0, NULL,
+	    "close what comes from there (repeatable)" },
 	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
 	STDIO_OPTS(times),
-	{ 0, "id-prefix", "WORD", OPT_TEXT, &id_prefix, 0, 0, NULL, "put WORD/ before every CCF_CONN_ID" },
+	{ 0, "id-prefix", "WORD", OPT_TEXT, &id_prefix, 0, 0, NULL,
+	    "put WORD/ before every CCF_CONN_ID" },
 	{ 'k', "keep-open", NULL, OPT_FLAG, &keep_open, 0, 0, NULL,
 	    "on stdin/stdout: go on with the next connection" },
 	{ 0, "max-open-sessions-hard", "N", OPT_NUMBER, &hard, 1, 1 << 24, NULL,
 	    "of each interface: above it, close at accept (1010)" },
 	{ 0, "max-open-sessions-soft", "N", OPT_NUMBER, &soft, 0, 1 << 24, NULL,
 	    "of each interface: above it, mark with CCF_CAPPED=1 (1000)" },
-	{ 0, "ready-fd", "N", OPT_NUMBER, &ready.fd, 0, 1 << 20, NULL, "write a newline there when ready" },
-	{ 0, "ready-when", "WHEN", OPT_WORD, &ready.when, 0, 0, ready_words, "ready means bound, or listening (bound)" },
-	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL, "hand connections on: PATH, dial:PATH, - or fd:N" },
+	{ 0, "ready-fd", "N", OPT_NUMBER, &ready.fd, 0, 1 << 20, NULL,
+	    "write a newline there when ready" },
+	{ 0, "ready-when", "WHEN", OPT_WORD, &ready.when, 0, 0, ready_words,
+	    "ready means bound, or listening (bound)" },
+	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL,
+	    "hand connections on: PATH, dial:PATH, - or fd:N" },
 	TOOL_LINK_OPTS,
 	{ 0 },
 };
@@ -50,7 +57,8 @@ static const struct opt options[] = {
 static const struct opts opts = {
 	.tool = "ccf-listen",
 	.usage = "ccf-listen [options] [NAME=]ADDRESS... [-- COMMAND [ARG...]]",
-	.about = "Listen on each ADDRESS and give every connection to standard input and output, to a COMMAND, or to a link.",
+	.about = "Listen on each ADDRESS and give every connection to standard input and output, "
+		 "to a COMMAND, or to a link.",
 	.table = options,
 };
 
@@ -141,15 +149,17 @@ say_status(void)
 {
 	struct acceptor *a;
 
-	TAILQ_FOREACH (a, &all.list, link)
+	TAILQ_FOREACH(a, &all.list, link)
 		log_event(LOG_L_INFO, NULL, "status", NULL,
-		    "%s: %s, %u open, peak %u, soft %u, hard %u, accepted %llu, capped %llu, refused %llu", a->name,
-		    a->listens ? "listening" : "bound, refusing", a->caps.open, a->caps.peak, a->caps.soft, a->caps.hard,
-		    (unsigned long long)a->caps.accepted, (unsigned long long)a->caps.capped,
-		    (unsigned long long)a->caps.refused);
+		    "%s: %s, %u open, peak %u, soft %u, hard %u, accepted %llu, capped %llu, "
+		    "refused %llu",
+		    a->name, a->listens ? "listening" : "bound, refusing", a->caps.open,
+		    a->caps.peak, a->caps.soft, a->caps.hard, (unsigned long long)a->caps.accepted,
+		    (unsigned long long)a->caps.capped, (unsigned long long)a->caps.refused);
 	if (to)
-		log_event(LOG_L_INFO, NULL, "status", NULL, "--to %s: %u links, %u connections there, %llu lost with a link",
-		    to, hub.n, hub_live(&hub), (unsigned long long)hub.lost);
+		log_event(LOG_L_INFO, NULL, "status", NULL,
+		    "--to %s: %u links, %u connections there, %llu lost with a link", to, hub.n,
+		    hub_live(&hub), (unsigned long long)hub.lost);
 }
 
 static void
@@ -171,8 +181,9 @@ read_cidrs(const char *option, const struct opt_list *list)
 		tool_die(CCF_SYSTEM, "no memory");
 	for (size_t i = 0; i < list->n; i++)
 		if (cidr_parse(&c[i], list->item[i]) < 0)
-			tool_usage("%s %s: write an address and a prefix length, like 192.0.2.0/24 or ::1", option,
-			    list->item[i]);
+			tool_usage(
+			    "%s %s: write an address and a prefix length, like 192.0.2.0/24 or ::1",
+			    option, list->item[i]);
 	return c;
 }
 
@@ -186,7 +197,8 @@ bind_all(char **operands, int n)
 	if (inherit_take(&in, msg, sizeof(msg)) < 0)
 		tool_usage("%s", msg);
 	if (n == 0 && in.n == 0)
-		tool_usage("an ADDRESS is missing: write HOST:PORT, like 127.0.0.1:8080, or :8080 for every address");
+		tool_usage("an ADDRESS is missing: write HOST:PORT, like 127.0.0.1:8080, or :8080 "
+			   "for every address");
 	for (int i = 0; i < in.n; i++) {
 		status = acceptors_inherit(&all, INHERIT_FIRST + i, in.name[i], msg, sizeof(msg));
 		if (status)
@@ -195,9 +207,11 @@ bind_all(char **operands, int n)
 	for (int i = 0; i < n; i++) {
 		struct addr addr;
 
-		if (addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) < 0)
+		if (addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) <
+		    0)
 			tool_usage("%s", msg);
-		status = acceptors_bind(&all, &addr, tool_family(), msg, sizeof(msg), tool.trace ? tool_trace : NULL);
+		status = acceptors_bind(
+		    &all, &addr, tool_family(), msg, sizeof(msg), tool.trace ? tool_trace : NULL);
 		if (status)
 			tool_die(status, "%s", msg);
 	}
@@ -213,7 +227,8 @@ check_names(char **operands, int n)
 		if (addr_parse(&a, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) < 0)
 			tool_usage("%s", msg);
 		for (int k = 0; k < i; k++)
-			if (addr_parse(&b, operands[k], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) == 0 &&
+			if (addr_parse(&b, operands[k], ADDR_MAY_NAME | ADDR_MAY_FD, msg,
+				sizeof(msg)) == 0 &&
 			    strcmp(a.name, b.name) == 0)
 				tool_usage("%s: two interfaces have that name", a.name);
 	}
@@ -227,14 +242,16 @@ check(char **operands, int n, char **command)
 	if (keep_open && (to || command))
 		tool_usage("-k is for standard input and output; --to and a COMMAND go on anyway");
 	if (hard <= soft)
-		tool_usage("--max-open-sessions-hard (%lld) must be above --max-open-sessions-soft (%lld)",
+		tool_usage(
+		    "--max-open-sessions-hard (%lld) must be above --max-open-sessions-soft (%lld)",
 		    (long long)hard, (long long)soft);
 	if (ready.when == 1 && ready.fd == -1 && !getenv("NOTIFY_SOCKET"))
 		tool_usage("--ready-when needs --ready-fd or NOTIFY_SOCKET");
 	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
 		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
 	if (!to && !command && isatty(STDIN_FILENO) == 0 && n > 1 && !keep_open)
-		tool_usage("on standard input and output one ADDRESS is enough (or -k, or --to, or a COMMAND)");
+		tool_usage("on standard input and output one ADDRESS is enough (or -k, or --to, or "
+			   "a COMMAND)");
 	check_names(operands, n);
 	ready_check(&ready);
 }
@@ -242,10 +259,20 @@ check(char **operands, int n, char **command)
 static void
 open_sink(char **command)
 {
-	struct acceptor_config cfg = { .reactor = tool.reactor, .children = &tool.children, .argv = command,
-		.sink = to ? SINK_HUB : command ? SINK_COMMAND : SINK_STDIO, .hub = &hub, .soft = (unsigned)soft,
-		.hard = (unsigned)hard, .backlog = (int)backlog, .id_prefix = id_prefix, .stdio = stdio_accepted,
-		.listening = listening, .idle = idle_now };
+	struct acceptor_config cfg = { .reactor = tool.reactor,
+		.children = &tool.children,
+		.argv = command,
+		.sink = to	  ? SINK_HUB
+			: command ? SINK_COMMAND
+				  : SINK_STDIO,
+		.hub = &hub,
+		.soft = (unsigned)soft,
+		.hard = (unsigned)hard,
+		.backlog = (int)backlog,
+		.id_prefix = id_prefix,
+		.stdio = stdio_accepted,
+		.listening = listening,
+		.idle = idle_now };
 
 	cfg.allow = read_cidrs("--allow", &allow_text);
 	cfg.n_allow = allow_text.n;

@@ -1,4 +1,5 @@
-/* ccf-tlsterm - ends TLS at the connection and gives the plaintext to a link, a COMMAND or a session. */
+/* ccf-tlsterm - ends TLS at the connection and gives the plaintext to a link, a COMMAND or a
+ * session. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +19,9 @@
 #include "tls/context.h"
 #include "tls/link.h"
 
-#define FDS_KEPT    24	  /* standard ones, loop, signals, certificate files, a few pipes */
-#define CERT_LOOK_MS 1000 /* a certificate that is not there yet is looked for so often */
-#define CERT_SAY_MS 60000 /* and said so often */
+#define FDS_KEPT     24	   /* standard ones, loop, signals, certificate files, a few pipes */
+#define CERT_LOOK_MS 1000  /* a certificate that is not there yet is looked for so often */
+#define CERT_SAY_MS  60000 /* and said so often */
 
 static const char *to, *cert, *key;
 static struct opt_list from, alpn;
@@ -33,10 +34,13 @@ static const struct session_ops *const app_ops[] = { &session_echo };
 
 static const struct opt options[] = {
 	TOOL_OPTS_PLAIN,
-	{ 0, "alpn", "NAME", OPT_LIST, &alpn, 0, 0, NULL, "protocol to agree on, in order of preference (http/1.1)" },
+	{ 0, "alpn", "NAME", OPT_LIST, &alpn, 0, 0, NULL,
+	    "protocol to agree on, in order of preference (http/1.1)" },
 	{ 0, "app", "NAME", OPT_WORD, &app, 0, 0, apps, "session that answers: echo" },
-	{ 0, "cert", "FILE", OPT_TEXT, &cert, 0, 0, NULL, "certificate chain, PEM; one that is not there is waited for" },
-	{ 0, "cert-timeout", "TIME", OPT_TIME, &cert_timeout, 0, 0, NULL, "wait no longer for --cert and --key (no limit)" },
+	{ 0, "cert", "FILE", OPT_TEXT, &cert, 0, 0, NULL,
+	    "certificate chain, PEM; one that is not there is waited for" },
+	{ 0, "cert-timeout", "TIME", OPT_TIME, &cert_timeout, 0, 0, NULL,
+	    "wait no longer for --cert and --key (no limit)" },
 	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
 	{ 0, "flush-timeout", "TIME", OPT_TIME, &flush, 0, 0, NULL,
@@ -48,11 +52,13 @@ static const struct opt options[] = {
 	{ 0, "handshake-timeout", "TIME", OPT_TIME, &handshake, 0, 0, NULL,
 	    "from accept to the end of the handshake (10s)" },
 	{ 0, "idle-timeout", "TIME", OPT_TIME, &idle, 0, 0, NULL, "silence (60s)" },
-	{ 0, "key", "FILE", OPT_TEXT, &key, 0, 0, NULL, "private key, PEM (in the file of --cert)" },
+	{ 0, "key", "FILE", OPT_TEXT, &key, 0, 0, NULL,
+	    "private key, PEM (in the file of --cert)" },
 	{ 0, "plaintext", NULL, OPT_FLAG, &plaintext, 0, 0, NULL, "the same without TLS" },
 	{ 0, "require-close-notify", NULL, OPT_FLAG, &require_close_notify, 0, 0, NULL,
 	    "a client that ends without close_notify was cut" },
-	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL, "hand the plaintext on: PATH, dial:PATH, - or fd:N" },
+	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL,
+	    "hand the plaintext on: PATH, dial:PATH, - or fd:N" },
 	TOOL_LINK_OPTS,
 	{ 0 },
 };
@@ -62,7 +68,8 @@ static const struct opts opts = {
 	.usage = "ccf-tlsterm [options] --cert FILE [--key FILE] --to LINK\n"
 		 "ccf-tlsterm [options] --cert FILE [--key FILE] --app NAME\n"
 		 "ccf-tlsterm [options] --cert FILE [--key FILE] -- COMMAND [ARG...]",
-	.about = "Take connections from a link or from descriptor 0, end their TLS, and give the plaintext to a sink.",
+	.about = "Take connections from a link or from descriptor 0, end their TLS, and give the "
+		 "plaintext to a sink.",
 	.table = options,
 };
 
@@ -78,7 +85,8 @@ static int
 wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
 {
 	(void)arg;
-	return plaintext ? stream_new(rfd, wfd, owns, ret) : tls_link_new(ret, context, rfd, wfd, owns);
+	return plaintext ? stream_new(rfd, wfd, owns, ret)
+			 : tls_link_new(ret, context, rfd, wfd, owns);
 }
 
 /* ---- the certificate ---- */
@@ -87,7 +95,9 @@ static int
 load(char *msg, size_t cap)
 {
 	static const char *const http[] = { "http/1.1" };
-	struct tls_config cfg = { .cert = cert, .key = key ? key : cert, .alpn = alpn.n ? alpn.item : http,
+	struct tls_config cfg = { .cert = cert,
+		.key = key ? key : cert,
+		.alpn = alpn.n ? alpn.item : http,
 		.n_alpn = alpn.n ? alpn.n : 1 };
 
 	return tls_context_new(&context, &cfg, msg, cap);
@@ -117,7 +127,8 @@ cert_look(struct timer *t)
 	if (cert_timeout >= 0 && now - cert_since >= cert_timeout)
 		tool_die(CCF_OWN_CERT, "%s; waited for it in vain (--cert-timeout)", msg);
 	if (!cert_said || now - cert_said >= CERT_SAY_MS) {
-		log_event(LOG_L_INFO, NULL, "certificate-awaited", NULL, "%s; taking no connections until it is", msg);
+		log_event(LOG_L_INFO, NULL, "certificate-awaited", NULL,
+		    "%s; taking no connections until it is", msg);
 		cert_said = now;
 	}
 	(void)reactor_timer(tool.reactor, t, now + CERT_LOOK_MS);
@@ -203,12 +214,13 @@ sink_credit(struct hub *h)
 	terminator_update(&terminator);
 }
 
-/* Nobody can take the plaintext any more: no new ones, reset who has no sink yet, finish what has moved. */
+/* Nobody can take the plaintext any more: no new ones, reset who has no sink yet, finish what has
+ * moved. */
 static void
 sink_over(struct hub *h, int status)
 {
-	log_event(LOG_L_INFO, NULL, "sink-ended", NULL, "%s %s: the consumer is gone for good: finishing", h->cfg.option,
-	    h->cfg.spec);
+	log_event(LOG_L_INFO, NULL, "sink-ended", NULL,
+	    "%s %s: the consumer is gone for good: finishing", h->cfg.option, h->cfg.spec);
 	if (status && tool.exit_status == 0)
 		tool.exit_status = status;
 	drain();
@@ -227,8 +239,11 @@ end_now(void)
 static void
 say_status(void)
 {
-	log_event(LOG_L_INFO, NULL, "status", NULL, "%u connections, %u sources open, certificate %s", terminator.live,
-	    sources_open, plaintext ? "not wanted" : terminator.ready ? "loaded" : "awaited");
+	log_event(LOG_L_INFO, NULL, "status", NULL,
+	    "%u connections, %u sources open, certificate %s", terminator.live, sources_open,
+	    plaintext	       ? "not wanted"
+	    : terminator.ready ? "loaded"
+			       : "awaited");
 }
 
 /* ---- start ---- */
@@ -239,10 +254,12 @@ check(int n, char **operands, char **command)
 	int sinks = !!to + !!command + (app >= 0), kind = socket_kind(STDIN_FILENO);
 
 	if (n > 0)
-		tool_usage("%s: this tool takes no operands; a COMMAND stands after --", operands[0]);
+		tool_usage(
+		    "%s: this tool takes no operands; a COMMAND stands after --", operands[0]);
 	if (sinks != 1)
 		tool_usage(sinks ? "--to, --app and a COMMAND exclude each other"
-				 : "say what becomes of the plaintext: --to LINK, --app NAME, or -- COMMAND");
+				 : "say what becomes of the plaintext: --to LINK, --app NAME, or "
+				   "-- COMMAND");
 	if (plaintext && (cert || key || alpn.n))
 		tool_usage("--plaintext goes with no --cert, --key or --alpn");
 	if (!plaintext && !cert)
@@ -264,11 +281,22 @@ check(int n, char **operands, char **command)
 static void
 open_terminator(char **command)
 {
-	struct terminator_config cfg = { .reactor = tool.reactor, .wrap = wrap, .to = &sink, .children = &tool.children,
-		.argv = command, .sink = to ? TERM_TO_HUB : command ? TERM_TO_COMMAND : TERM_TO_SESSION,
-		.session = app >= 0 ? app_ops[app] : NULL, .capped = &session_capped, .handshake = handshake,
-		.idle = idle == -2 ? 60000 : idle, .flush = flush, .require_close_notify = require_close_notify,
-		.fds_spare = FDS_KEPT, .idle_now = idle_now };
+	struct terminator_config cfg = { .reactor = tool.reactor,
+		.wrap = wrap,
+		.to = &sink,
+		.children = &tool.children,
+		.argv = command,
+		.sink = to	  ? TERM_TO_HUB
+			: command ? TERM_TO_COMMAND
+				  : TERM_TO_SESSION,
+		.session = app >= 0 ? app_ops[app] : NULL,
+		.capped = &session_capped,
+		.handshake = handshake,
+		.idle = idle == -2 ? 60000 : idle,
+		.flush = flush,
+		.require_close_notify = require_close_notify,
+		.fds_spare = FDS_KEPT,
+		.idle_now = idle_now };
 
 	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
 	terminator_open(&terminator, &cfg);
@@ -305,7 +333,8 @@ same_socket(int a, int b)
 {
 	struct stat x, y;
 
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
 }
 
 static void
@@ -318,7 +347,8 @@ take_own(void)
 	if (!env_get(&env, "PROTO"))
 		(void)socket_describe(STDIN_FILENO, &env);
 	if (rc == 0)
-		rc = terminator_single(&terminator, STDIN_FILENO, same ? STDIN_FILENO : STDOUT_FILENO, &env);
+		rc = terminator_single(
+		    &terminator, STDIN_FILENO, same ? STDIN_FILENO : STDOUT_FILENO, &env);
 	env_free(&env);
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot take the connection: %s", strerror(-rc));

@@ -46,7 +46,7 @@ put_addresses(FILE *f, struct acceptors *all)
 	struct acceptor *a;
 
 	fputs("{", f);
-	TAILQ_FOREACH (a, &all->list, link) {
+	TAILQ_FOREACH(a, &all->list, link) {
 		fputs(a == TAILQ_FIRST(&all->list) ? "\n  " : ",\n  ", f);
 		put_json(f, a->name);
 		fputs(": ", f);
@@ -64,18 +64,21 @@ ready_addresses(const struct ready *r, struct acceptors *all)
 
 	if (!r->address_file)
 		return;
-	if (snprintf(temp, sizeof(temp), "%s.%ld", r->address_file, (long)getpid()) >= (int)sizeof(temp))
+	if (snprintf(temp, sizeof(temp), "%s.%ld", r->address_file, (long)getpid()) >=
+	    (int)sizeof(temp))
 		tool_usage("--address-file: the name is too long");
 	f = fopen(temp, "we");
 	if (!f)
-		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file, strerror(errno));
+		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
+		    strerror(errno));
 	put_addresses(f, all);
 	bad = ferror(f);
 	if (fclose(f) != 0 || bad || rename(temp, r->address_file) == -1) {
 		int err = errno;
 
 		unlink(temp);
-		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file, strerror(err));
+		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
+		    strerror(err));
 	}
 }
 

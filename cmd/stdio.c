@@ -16,8 +16,14 @@ stdio_join(int fd, const struct stdio_times *times, int keep, const void *first,
     void (*done)(void *, const struct relay_end *), struct relay **ret)
 {
 	static struct transport *ours; /* with keep it lives through several connections */
-	struct relay_config rc = { .stdio = true, .keep_b = keep, .idle = times->idle, .half_close = times->half_close,
-		.flush = times->flush, .first = first, .first_len = len, .done = done };
+	struct relay_config rc = { .stdio = true,
+		.keep_b = keep,
+		.idle = times->idle,
+		.half_close = times->half_close,
+		.flush = times->flush,
+		.first = first,
+		.first_len = len,
+		.done = done };
 	int err = 0;
 
 	if (!ours) {
@@ -45,8 +51,11 @@ stdio_say(const struct relay_end *end)
 {
 	if (end->status == 0)
 		return;
-	log_event(LOG_L_ERROR, NULL, "cut", NULL, "%s: %s%s%s; %" PRIu64 " bytes received, %" PRIu64 " sent",
-	    end->status == CCF_STDOUT ? "standard output went away" :
-	    end->status == CCF_DEADLINE ? "a deadline passed" : "the connection was cut",
-	    end->reason, end->error ? ": " : "", end->error ? strerror(end->error) : "", end->in, end->out);
+	log_event(LOG_L_ERROR, NULL, "cut", NULL,
+	    "%s: %s%s%s; %" PRIu64 " bytes received, %" PRIu64 " sent",
+	    end->status == CCF_STDOUT	  ? "standard output went away"
+	    : end->status == CCF_DEADLINE ? "a deadline passed"
+					  : "the connection was cut",
+	    end->reason, end->error ? ": " : "", end->error ? strerror(end->error) : "", end->in,
+	    end->out);
 }

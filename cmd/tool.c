@@ -37,7 +37,8 @@ tool_usage(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	log_event(LOG_L_ERROR, NULL, "usage", NULL, "%s (%s --help shows the options)", msg, tool.name);
+	log_event(
+	    LOG_L_ERROR, NULL, "usage", NULL, "%s (%s --help shows the options)", msg, tool.name);
 	exit(CCF_USAGE);
 }
 
@@ -161,8 +162,14 @@ tool_link_config(struct hub_config *cfg, unsigned role, const char *option, cons
 {
 	char msg[512];
 
-	*cfg = (struct hub_config){ .reactor = tool.reactor, .tool = tool.name, .option = option, .spec = spec,
-		.role = role, .socket_mode = 0600, .socket_group = (gid_t)-1, .peer_user = (uid_t)-1 };
+	*cfg = (struct hub_config){ .reactor = tool.reactor,
+		.tool = tool.name,
+		.option = option,
+		.spec = spec,
+		.role = role,
+		.socket_mode = 0600,
+		.socket_group = (gid_t)-1,
+		.peer_user = (uid_t)-1 };
 	if (tool_link.mode_text)
 		cfg->socket_mode = tool_mode(tool_link.mode_text);
 	if (tool_link.group_text)

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 #include "flow/tell.h"
 #include "net/socket.h"
 
-#define TURN	 64   /* connections accepted before others get their turn */
-#define RETRY_MS 200  /* out of descriptors */
+#define TURN	   64	 /* connections accepted before others get their turn */
+#define RETRY_MS   200	 /* out of descriptors */
 #define EPISODE_MS 10000 /* shortages closer together than this are one, and said once */
 
 extern char **environ;
@@ -57,7 +58,8 @@ accepted_release(struct grave *g)
 }
 
 static void
-accepted_over(struct accepted *c, const char *reason, int status, const char *by, uint64_t in, uint64_t out)
+accepted_over(
+    struct accepted *c, const char *reason, int status, const char *by, uint64_t in, uint64_t out)
 {
 	struct acceptors *all = c->from->all;
 
@@ -100,7 +102,8 @@ command_exited(struct child *child, int wait_status)
 {
 	struct accepted *c = (struct accepted *)((char *)child - offsetof(struct accepted, child));
 
-	accepted_over(c, WIFSIGNALED(wait_status) ? "killed" : "exited", child_exit_status(wait_status), "inner", 0, 0);
+	accepted_over(c, WIFSIGNALED(wait_status) ? "killed" : "exited",
+	    child_exit_status(wait_status), "inner", 0, 0);
 }
 
 static void
@@ -116,7 +119,8 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 	}
 	if (rc == 0) {
 		tell_open(&c->tell, "accepted");
-		if (a->local.sa.sa_family == AF_UNIX) /* its end will be a real one: nobody else could say so */
+		if (a->local.sa.sa_family ==
+		    AF_UNIX) /* its end will be a real one: nobody else could say so */
 			(void)link_eof(&c->handed);
 		return;
 	}
@@ -149,7 +153,8 @@ accept_to_command(struct acceptor *a, int fd, const struct env *env)
 	}
 	log_say(LOG_L_ERROR, "cannot run %s: %s", cfg->argv[0], strerror(-rc));
 	if (c)
-		accepted_over(c, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us", 0, 0);
+		accepted_over(
+		    c, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us", 0, 0);
 	else
 		admission_leave(&a->caps);
 }
@@ -183,8 +188,8 @@ accept_allowed(const struct acceptor_config *cfg, const struct sockaddr_any *pee
 }
 
 static void
-accept_refused(struct acceptor *a, int fd, const struct sockaddr_any *peer, const char *event, struct log_class *class,
-    const char *why)
+accept_refused(struct acceptor *a, int fd, const struct sockaddr_any *peer, const char *event,
+    struct log_class *class, const char *why)
 {
 	char text[ADDR_TEXT_MAX];
 	struct log_who who = { .iface = a->name, .peer = addr_text(peer, text, sizeof(text)) };
@@ -201,8 +206,8 @@ accept_describe(struct acceptor *a, int fd, bool capped, struct env *env)
 
 	(void)socket_describe(fd, env);
 	(void)env_set(env, "CCF_INTERFACE", a->name);
-	(void)env_setf(env, "CCF_CONN_ID", "%s%s%s#%llu", prefix ? prefix : "", prefix ? "/" : "", a->name,
-	    (unsigned long long)a->next_id);
+	(void)env_setf(env, "CCF_CONN_ID", "%s%s%s#%llu", prefix ? prefix : "", prefix ? "/" : "",
+	    a->name, (unsigned long long)a->next_id);
 	(void)env_setf(env, "CCF_ACCEPTED", "%lld", (long long)clock_ms());
 	if (capped)
 		(void)env_set(env, "CCF_CAPPED", "1");
@@ -211,18 +216,21 @@ accept_describe(struct acceptor *a, int fd, bool capped, struct env *env)
 static void
 accept_one(struct acceptor *a, int fd, const struct sockaddr_any *peer)
 {
-	static struct log_class denied = { .name = "connections denied" }, full = { .name = "connections above the hard cap" };
+	static struct log_class denied = { .name = "connections denied" },
+				full = { .name = "connections above the hard cap" };
 	struct env env = { 0 };
 	enum admit admit;
 
 	a->next_id++;
 	if (!accept_allowed(&a->all->cfg, peer)) {
-		accept_refused(a, fd, peer, "denied", &denied, "not allowed from there (--allow, --deny)");
+		accept_refused(
+		    a, fd, peer, "denied", &denied, "not allowed from there (--allow, --deny)");
 		return;
 	}
 	admit = admission_enter(&a->caps);
 	if (admit == ADMIT_REFUSED) {
-		accept_refused(a, fd, peer, "capped", &full, "at the hard cap (--max-open-sessions-hard)");
+		accept_refused(
+		    a, fd, peer, "capped", &full, "at the hard cap (--max-open-sessions-hard)");
 		return;
 	}
 	accept_describe(a, fd, admit == ADMIT_CAPPED, &env);
@@ -262,7 +270,8 @@ accept_failed(struct acceptor *a, int error)
 	}
 	if (!all->starved_at || clock_ms() - all->starved_at > EPISODE_MS)
 		log_event(LOG_L_WARN, NULL, "starved", NULL,
-		    "cannot accept: %s; clients queue until one is free (raise the limit with ulimit -n)",
+		    "cannot accept: %s; clients queue until one is free (raise the limit with "
+		    "ulimit -n)",
 		    strerror(error));
 	all->starved = true;
 	all->starved_at = clock_ms();
@@ -275,11 +284,17 @@ accept_ready(struct watch *w, uint32_t got)
 {
 	struct acceptor *a = (struct acceptor *)((char *)w - offsetof(struct acceptor, watch));
 
+	int fd;
+
 	(void)got;
 	for (int i = 0; i < TURN && accept_wanted(a); i++) {
 		struct sockaddr_any peer = { .len = sizeof(peer.ss) };
-		int fd = accept4(a->fd, &peer.sa, &peer.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct pollfd p = { .fd = a->fd, .events = POLLIN };
 
+		/* one we were given may block, and its O_NONBLOCK is not ours to set */
+		if (a->inherited && poll(&p, 1, 0) != 1)
+			break;
+		fd = accept4(a->fd, &peer.sa, &peer.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd == -1) {
 			if (errno == EINTR || errno == ECONNABORTED)
 				continue;
@@ -326,7 +341,8 @@ listen_off(struct acceptor *a)
 		return;
 	(void)socket_refuse(a->fd);
 	a->listens = false;
-	log_event(LOG_L_INFO, NULL, "refusing", NULL, "%s: no consumer: connections are refused until one comes", a->name);
+	log_event(LOG_L_INFO, NULL, "refusing", NULL,
+	    "%s: no consumer: connections are refused until one comes", a->name);
 }
 
 static void
@@ -338,7 +354,7 @@ accept_gone(struct timer *t)
 	if (hub_has_links(all->cfg.hub))
 		return;
 	all->had_credit = false;
-	TAILQ_FOREACH (a, &all->list, link)
+	TAILQ_FOREACH(a, &all->list, link)
 		listen_off(a);
 	acceptors_update(all);
 }
@@ -355,9 +371,10 @@ acceptors_listen(struct acceptors *all)
 		if (hub_has_links(all->cfg.hub))
 			reactor_timer(all->cfg.reactor, &all->gone, CLOCK_NEVER);
 		else if (!all->gone.slot)
-			reactor_timer(all->cfg.reactor, &all->gone, reactor_now(all->cfg.reactor) + ACCEPT_GONE_MS);
+			reactor_timer(all->cfg.reactor, &all->gone,
+			    reactor_now(all->cfg.reactor) + ACCEPT_GONE_MS);
 	}
-	TAILQ_FOREACH (a, &all->list, link) {
+	TAILQ_FOREACH(a, &all->list, link) {
 		if (!hub || (all->had_credit && hub_ready(all->cfg.hub)))
 			listen_on(a);
 		every = every && a->listens;
@@ -377,7 +394,7 @@ acceptors_update(struct acceptors *all)
 	if (all->closing)
 		return;
 	acceptors_listen(all);
-	TAILQ_FOREACH (a, &all->list, link)
+	TAILQ_FOREACH(a, &all->list, link)
 		reactor_want(all->cfg.reactor, &a->watch, accept_wanted(a) ? WATCH_READ : 0);
 }
 
@@ -419,7 +436,9 @@ int
 acceptors_bind(struct acceptors *all, const struct addr *addr, int family, char *msg, size_t cap,
     void (*trace)(struct endpoint *, enum endpoint_state, enum endpoint_state))
 {
-	struct endpoint_plan plan = { .target = *addr, .family = family, .connect_timeout = -1, .user_timeout = -1 };
+	struct endpoint_plan plan = {
+		.target = *addr, .family = family, .connect_timeout = -1, .user_timeout = -1
+	};
 	struct acceptor *a = acceptor_new(all, addr->name);
 
 	if (!a) {
@@ -446,7 +465,8 @@ acceptors_inherit(struct acceptors *all, int fd, const char *name, char *msg, si
 	struct acceptor *a;
 
 	if (!socket_listens(fd)) {
-		snprintf(msg, cap, "LISTEN_FDS: descriptor %d (%s) is not a listening socket", fd, name);
+		snprintf(
+		    msg, cap, "LISTEN_FDS: descriptor %d (%s) is not a listening socket", fd, name);
 		return CCF_USAGE;
 	}
 	a = acceptor_new(all, name);
@@ -492,7 +512,7 @@ acceptors_close(struct acceptors *all)
 	all->closing = true;
 	reactor_timer(all->cfg.reactor, &all->gone, CLOCK_NEVER);
 	reactor_timer(all->cfg.reactor, &all->retry, CLOCK_NEVER);
-	TAILQ_FOREACH (a, &all->list, link)
+	TAILQ_FOREACH(a, &all->list, link)
 		acceptor_shut(a);
 	if (all->open == 0)
 		all->cfg.idle(all->cfg.arg);

@@ -102,7 +102,8 @@ dial_needs(struct dial *d, const struct endpoint_need *first)
 {
 	struct endpoint_need need = *first;
 
-	while (need.lookup && dial_ask(d, &need) < 0) { /* no thread: as if the server did not answer */
+	while (need.lookup &&
+	       dial_ask(d, &need) < 0) { /* no thread: as if the server did not answer */
 		struct answer none = { .error = EAI_AGAIN };
 
 		endpoint_resolved(&d->ep, &none, reactor_now(d->with->reactor), &need);
@@ -132,7 +133,8 @@ dial_task(struct task *t)
 }
 
 void
-dial_start(struct dial *d, struct dialler *with, const struct endpoint_plan *plan, void (*done)(struct dial *))
+dial_start(struct dial *d, struct dialler *with, const struct endpoint_plan *plan,
+    void (*done)(struct dial *))
 {
 	*d = (struct dial){ .with = with, .done = done };
 	endpoint_init(&d->ep, plan);

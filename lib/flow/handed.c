@@ -14,7 +14,8 @@ handed_pump(struct task *t)
 	handed_kick(h);
 }
 
-/* The eof was sent before the stream's end: once the link has been read, it is there or never comes. */
+/* The eof was sent before the stream's end: once the link has been read, it is there or never
+ * comes. */
 static int
 handed_is_end(void *arg)
 {
@@ -53,7 +54,8 @@ handed_close(struct handed *h)
 struct relay_hooks
 handed_hooks(struct handed *h)
 {
-	return (struct relay_hooks){ .is_end = handed_is_end, .announce = handed_announce, .arg = h };
+	return (
+	    struct relay_hooks){ .is_end = handed_is_end, .announce = handed_announce, .arg = h };
 }
 
 void

@@ -48,8 +48,8 @@ hub_take(struct hub *h, int fd)
 	if (h->n >= HUB_LINKS_MAX) {
 		close(fd);
 		if (!h->refused)
-			log_say(LOG_L_WARN, "%s %s: more than %d links: further ones are closed", h->cfg.option,
-			    h->cfg.spec, HUB_LINKS_MAX);
+			log_say(LOG_L_WARN, "%s %s: more than %d links: further ones are closed",
+			    h->cfg.option, h->cfg.spec, HUB_LINKS_MAX);
 		h->refused = true;
 		return -EUSERS;
 	}
@@ -98,11 +98,14 @@ hub_dial(struct hub *h)
 	if (h->n >= h->wanted)
 		return;
 	if (!h->missed && fd == -EPERM)
-		log_say(LOG_L_WARN, "%s %s: it is held by user %u, neither ours nor root (--peer-user allows another); "
-		    "trying on", h->cfg.option, hub_path(h), (unsigned)uid);
+		log_say(LOG_L_WARN,
+		    "%s %s: it is held by user %u, neither ours nor root (--peer-user allows "
+		    "another); "
+		    "trying on",
+		    h->cfg.option, hub_path(h), (unsigned)uid);
 	else if (!h->missed && h->n == 0)
-		log_say(LOG_L_INFO, "%s %s: nobody is there yet (%s); trying on", h->cfg.option, hub_path(h),
-		    strerror(-fd));
+		log_say(LOG_L_INFO, "%s %s: nobody is there yet (%s); trying on", h->cfg.option,
+		    hub_path(h), strerror(-fd));
 	h->missed = true;
 	h->dial_wait = h->dial_wait ? h->dial_wait * 2 : DIAL_FIRST;
 	if (h->dial_wait > DIAL_LAST)
@@ -120,8 +123,10 @@ void
 hub_greeted(struct hub *h, struct link *l, const struct note *hello)
 {
 	h->dial_wait = 0;
-	log_event(LOG_L_DEBUG, NULL, "link-up", NULL, "%s %s: link with %s", h->cfg.option, h->cfg.spec, l->tool);
-	if (h->how == HUB_DIALS && hello->links > 1 && hello->links <= HUB_LINKS_MAX && hello->links != h->wanted) {
+	log_event(LOG_L_DEBUG, NULL, "link-up", NULL, "%s %s: link with %s", h->cfg.option,
+	    h->cfg.spec, l->tool);
+	if (h->how == HUB_DIALS && hello->links > 1 && hello->links <= HUB_LINKS_MAX &&
+	    hello->links != h->wanted) {
 		h->wanted = hello->links;
 		hub_dial_in(h, 0);
 	}
@@ -173,7 +178,7 @@ hub_pipe_ended(struct hub *h)
 	if (producing(h) || h->n == 0 || !h->ticketed) {
 		struct link *l, *next;
 
-		TAILQ_FOREACH_SAFE (l, &h->links, of_hub, next)
+		TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 			link_pump(l);
 		hub_over(h, !producing(h) && !h->ticketed ? CCF_UNAVAILABLE : 0);
 	} else {
@@ -213,11 +218,15 @@ hub_pipe_ready(struct watch *w, uint32_t got)
 	if (rc == -EAGAIN || rc == -EINTR)
 		return;
 	if (rc == -EPIPE) {
-		log_say(LOG_L_ERROR, "%s %s: the pipe ended before it said where the link is", h->cfg.option, h->cfg.spec);
+		log_say(LOG_L_ERROR, "%s %s: the pipe ended before it said where the link is",
+		    h->cfg.option, h->cfg.spec);
 		hub_pipe_ended(h);
 	} else if (rc < 0) {
-		log_say(LOG_L_ERROR, "%s %s: standard input is not a link's ticket%s: pipe a tool with --to - into this one",
-		    h->cfg.option, h->cfg.spec, rc == -EPROTONOSUPPORT ? " of a version we know (1)" : "");
+		log_say(LOG_L_ERROR,
+		    "%s %s: standard input is not a link's ticket%s: pipe a tool with --to - into "
+		    "this one",
+		    h->cfg.option, h->cfg.spec,
+		    rc == -EPROTONOSUPPORT ? " of a version we know (1)" : "");
 		reactor_forget(h->cfg.reactor, &h->pipe_watch);
 		hub_over(h, CCF_PROTOCOL);
 	} else {
@@ -245,8 +254,8 @@ hub_tick_link(struct hub *h, struct link *l, int64_t now)
 	if (!l->stale && now - l->unread_since >= LINK_STALE_MS) {
 		l->stale = true;
 		log_event(LOG_L_WARN, NULL, "link-stale", NULL,
-		    "%s %s: %s has not read a connection for %d s: it gets no more until it does", h->cfg.option,
-		    h->cfg.spec, l->tool, LINK_STALE_MS / 1000);
+		    "%s %s: %s has not read a connection for %d s: it gets no more until it does",
+		    h->cfg.option, h->cfg.spec, l->tool, LINK_STALE_MS / 1000);
 		h->cfg.ops->credit(h);
 	}
 	return true;
@@ -262,7 +271,7 @@ hub_tick(struct timer *t)
 
 	if (h->how == HUB_BINDS && !h->over)
 		reactor_want(h->cfg.reactor, &h->watch, WATCH_READ);
-	TAILQ_FOREACH_SAFE (l, &h->links, of_hub, next)
+	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 		more |= producing(h) && hub_tick_link(h, l, now);
 	if (more)
 		reactor_timer(h->cfg.reactor, &h->tick, now + TICK_MS);
@@ -281,8 +290,8 @@ hub_sent_conn(struct hub *h)
 
 /* Takes the spec apart: what it is, and its path or descriptor. */
 static int
-hub_spec(const char *option, const char *spec, unsigned role, bool *binds, const char **path, int *fd, char *msg,
-    size_t cap)
+hub_spec(const char *option, const char *spec, unsigned role, bool *binds, const char **path,
+    int *fd, char *msg, size_t cap)
 {
 	struct stat st;
 
@@ -296,12 +305,14 @@ hub_spec(const char *option, const char *spec, unsigned role, bool *binds, const
 		long long n = strtonum(spec + 3, 0, 1 << 20, &err);
 
 		if (err) {
-			snprintf(msg, cap, "%s %s: write fd: and the number of a descriptor", option, spec);
+			snprintf(msg, cap, "%s %s: write fd: and the number of a descriptor",
+			    option, spec);
 			return -EINVAL;
 		}
 		*fd = (int)n;
 		if (socket_kind(*fd) != SOCK_SEQPACKET) {
-			snprintf(msg, cap, "%s %s: descriptor %d is not a SEQPACKET socket", option, spec, *fd);
+			snprintf(msg, cap, "%s %s: descriptor %d is not a SEQPACKET socket", option,
+			    spec, *fd);
 			return -EINVAL;
 		}
 	} else {
@@ -311,22 +322,26 @@ hub_spec(const char *option, const char *spec, unsigned role, bool *binds, const
 		if (dial || bind)
 			*binds = bind;
 		if (!**path || strlen(*path) >= sizeof(((struct handoff_bound *)0)->path)) {
-			snprintf(msg, cap, "%s %s: a path of 1 to 107 bytes is wanted", option, spec);
+			snprintf(
+			    msg, cap, "%s %s: a path of 1 to 107 bytes is wanted", option, spec);
 			return -EINVAL;
 		}
 	}
 	if (*path || fstat(*fd, &st) == -1 || strcmp(spec, "-") != 0)
 		return 0;
 	if (isatty(*fd)) {
-		snprintf(msg, cap, role == NOTE_PRODUCER
-			? "%s -: standard output is a terminal: pipe it into the next tool, as in `... | ccf-connect --from - HOST:PORT`"
-			: "%s -: standard input is a terminal: pipe a tool into this one, as in `ccf-listen --to - :8443 | ...`",
+		snprintf(msg, cap,
+		    role == NOTE_PRODUCER
+			? "%s -: standard output is a terminal: pipe it into the next tool, as in "
+			  "`... | ccf-connect --from - HOST:PORT`"
+			: "%s -: standard input is a terminal: pipe a tool into this one, as in "
+			  "`ccf-listen --to - :8443 | ...`",
 		    option);
 		return -EINVAL;
 	}
 	if (!S_ISFIFO(st.st_mode) && socket_kind(*fd) != SOCK_SEQPACKET) {
-		snprintf(msg, cap, "%s -: standard %s is neither a pipe nor a link's socket", option,
-		    role == NOTE_PRODUCER ? "output" : "input");
+		snprintf(msg, cap, "%s -: standard %s is neither a pipe nor a link's socket",
+		    option, role == NOTE_PRODUCER ? "output" : "input");
 		return -EINVAL;
 	}
 	return 0;
@@ -345,11 +360,12 @@ hub_check(const char *option, const char *spec, unsigned role, char *msg, size_t
 static int
 hub_bind(struct hub *h, const char *path, char *msg, size_t cap)
 {
-	int rc = handoff_bind(&h->bound, path, h->cfg.socket_mode, h->cfg.socket_group, SOCK_SEQPACKET);
+	int rc =
+	    handoff_bind(&h->bound, path, h->cfg.socket_mode, h->cfg.socket_group, SOCK_SEQPACKET);
 
 	if (rc < 0) {
-		snprintf(msg, cap, "%s %s: cannot bind it: %s%s", h->cfg.option, path, strerror(-rc),
-		    rc == -EADDRINUSE ? " (another tool listens there)" : "");
+		snprintf(msg, cap, "%s %s: cannot bind it: %s%s", h->cfg.option, path,
+		    strerror(-rc), rc == -EADDRINUSE ? " (another tool listens there)" : "");
 		return rc;
 	}
 	h->how = HUB_BINDS;
@@ -370,7 +386,8 @@ hub_write_ticket(struct hub *h, int out, char *msg, size_t cap)
 	if (rc == 0)
 		rc = handoff_ticket_dir(h->ticket.path, sizeof(h->ticket.path));
 	if (rc < 0) {
-		snprintf(msg, cap, "%s -: cannot make a directory for the link: %s", h->cfg.option, strerror(-rc));
+		snprintf(msg, cap, "%s -: cannot make a directory for the link: %s", h->cfg.option,
+		    strerror(-rc));
 		return rc;
 	}
 	rc = hub_bind(h, h->ticket.path, msg, cap);
@@ -382,7 +399,8 @@ hub_write_ticket(struct hub *h, int out, char *msg, size_t cap)
 	n = ticket_print(&h->ticket, line, sizeof(line));
 	if (n < 0 || write(out, line, (size_t)n) != n) {
 		rc = -errno;
-		snprintf(msg, cap, "%s -: cannot write to standard output: %s", h->cfg.option, strerror(errno));
+		snprintf(msg, cap, "%s -: cannot write to standard output: %s", h->cfg.option,
+		    strerror(errno));
 		hub_close(h);
 		return rc;
 	}
@@ -475,7 +493,7 @@ hub_ready(const struct hub *h)
 {
 	struct link *l;
 
-	TAILQ_FOREACH (l, &h->links, of_hub)
+	TAILQ_FOREACH(l, &h->links, of_hub)
 		if (link_usable(l))
 			return true;
 	return false;
@@ -486,7 +504,7 @@ hub_has_links(const struct hub *h)
 {
 	struct link *l;
 
-	TAILQ_FOREACH (l, &h->links, of_hub)
+	TAILQ_FOREACH(l, &h->links, of_hub)
 		if (l->state == LINK_UP && !l->drained)
 			return true;
 	return false;
@@ -497,10 +515,11 @@ hub_pick(struct hub *h)
 {
 	struct link *l, *best = NULL;
 
-	TAILQ_FOREACH (l, &h->links, of_hub) {
+	TAILQ_FOREACH(l, &h->links, of_hub) {
 		if (!link_usable(l))
 			continue;
-		if (!best || l->live < best->live || (l->live == best->live && l->served < best->served))
+		if (!best || l->live < best->live ||
+		    (l->live == best->live && l->served < best->served))
 			best = l;
 	}
 	return best;
@@ -512,7 +531,7 @@ hub_live(const struct hub *h)
 	struct link *l;
 	unsigned n = 0;
 
-	TAILQ_FOREACH (l, &h->links, of_hub)
+	TAILQ_FOREACH(l, &h->links, of_hub)
 		n += l->live;
 	return n;
 }
@@ -526,7 +545,7 @@ hub_regrant(struct hub *h)
 
 	if (h->starved_until > reactor_now(h->cfg.reactor))
 		return;
-	TAILQ_FOREACH (l, &h->links, of_hub)
+	TAILQ_FOREACH(l, &h->links, of_hub)
 		link_regrant(l);
 }
 
@@ -558,7 +577,7 @@ hub_drain(struct hub *h)
 		return;
 	h->draining = true;
 	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
-	TAILQ_FOREACH_SAFE (l, &h->links, of_hub, next)
+	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 		link_drain(l);
 	if (h->n == 0)
 		hub_over(h, 0);

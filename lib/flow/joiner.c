@@ -20,7 +20,7 @@ struct joined {
 	struct joiner *joiner;
 	struct link_conn lc;
 	struct handed handed;
-	int client;	/* the descriptor we were handed; -1: asked to give, or the relay has it */
+	int client; /* the descriptor we were handed; -1: asked to give, or the relay has it */
 	bool client_unix, asked;
 	struct watch watch; /* of the client, while we dial */
 	struct dial dial;
@@ -97,9 +97,11 @@ joined_closed(struct link_conn *lc, const char *reason, int status, uint64_t in,
 	(void)in;
 	(void)out;
 	if (j->relay)
-		relay_cut(j->relay, reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT);
+		relay_cut(
+		    j->relay, reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT);
 	else /* its client has gone: there is nothing to dial for */
-		joined_fail(j, reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT, "peer");
+		joined_fail(
+		    j, reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT, "peer");
 }
 
 static void
@@ -192,8 +194,11 @@ static void
 joined_join(struct joined *j)
 {
 	const struct joiner_config *cfg = &j->joiner->cfg;
-	struct relay_config rc = { .idle = cfg->idle, .half_close = cfg->half_close, .flush = cfg->flush,
-		.done = joined_done, .arg = j };
+	struct relay_config rc = { .idle = cfg->idle,
+		.half_close = cfg->half_close,
+		.flush = cfg->flush,
+		.done = joined_done,
+		.arg = j };
 	int fd = endpoint_take_fd(&j->dial.ep);
 
 	reactor_forget(cfg->reactor, &j->watch);
@@ -237,8 +242,12 @@ joined_dialled(struct dial *d)
 		return;
 	}
 	if (log_admit(&class, reactor_now(j->joiner->cfg.reactor)))
-		log_event(LOG_L_WARN, &who, "connect-failed", NULL, "%s", endpoint_why(&d->ep, why, sizeof(why)));
-	joined_fail(j, status == CCF_DEADLINE ? "connect-timeout" : status == CCF_RESOLVE ? "no-such-name" : "refused",
+		log_event(LOG_L_WARN, &who, "connect-failed", NULL, "%s",
+		    endpoint_why(&d->ep, why, sizeof(why)));
+	joined_fail(j,
+	    status == CCF_DEADLINE  ? "connect-timeout"
+	    : status == CCF_RESOLVE ? "no-such-name"
+				    : "refused",
 	    status, "inner");
 }
 

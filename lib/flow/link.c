@@ -1,5 +1,5 @@
-/* Messages are queued and go out together at the end of the turn, through one system call where possible.
- * Reading never waits for writing, nor writing for reading. */
+/* Messages are queued and go out together at the end of the turn, through one system call where
+ * possible. Reading never waits for writing, nor writing for reading. */
 #include "flow/link.h"
 
 #include <errno.h>
@@ -21,6 +21,8 @@ struct link_out {
 	int fd;
 	char bytes[];
 };
+
+#define RESEND_MS 20 /* after ETOOMANYREFS: no event says when it is over */
 
 static char in_bytes[HANDOFF_BATCH][HANDOFF_MAX];
 
@@ -75,7 +77,7 @@ link_wind_up(struct link *l)
 	}
 	if (!l->shut)
 		return;
-	RB_FOREACH (c, link_conns, &l->conns)
+	RB_FOREACH(c, link_conns, &l->conns)
 		if (!c->adopted)
 			return;
 	link_drop(l, NULL);
@@ -92,6 +94,14 @@ link_settle(struct link_conn *c)
 	c->owing = false;
 }
 
+static void
+link_unmark(struct link_conn *c)
+{
+	if (c->eof_mark)
+		c->link->marked--;
+	c->eof_mark = 0;
+}
+
 void
 link_forget(struct link_conn *c)
 {
@@ -100,6 +110,7 @@ link_forget(struct link_conn *c)
 	if (!l)
 		return;
 	link_settle(c);
+	link_unmark(c);
 	RB_REMOVE(link_conns, &l->conns, c);
 	l->live--;
 	c->link = NULL;
@@ -144,7 +155,7 @@ link_empty_queue(struct link *l)
 {
 	struct link_out *o, *next;
 
-	TAILQ_FOREACH_SAFE (o, &l->queue, link, next) {
+	TAILQ_FOREACH_SAFE(o, &l->queue, link, next) {
 		if (o->fd != -1)
 			close(o->fd);
 		link_out_free(l, o);
@@ -156,10 +167,10 @@ link_tell_flushed(struct link *l)
 {
 	struct link_conn *c, *next;
 
-	RB_FOREACH_SAFE (c, link_conns, &l->conns, next) {
+	RB_FOREACH_SAFE(c, link_conns, &l->conns, next) {
 		if (!c->eof_mark || c->eof_mark > l->sent)
 			continue;
-		c->eof_mark = 0;
+		link_unmark(c);
 		if (c->ops->flushed)
 			c->ops->flushed(c);
 	}
@@ -173,13 +184,14 @@ link_send_some(struct link *l)
 	unsigned n = 0;
 	int went;
 
-	TAILQ_FOREACH (o, &l->queue, link) {
+	TAILQ_FOREACH(o, &l->queue, link) {
 		if (n == HANDOFF_BATCH)
 			break;
 		out[n++] = (struct handoff_out){ .bytes = o->bytes, .len = o->len, .fd = o->fd };
 	}
 	if (n == 0)
 		return 0;
+	errno = 0;
 	went = handoff_send(l->fd, out, n);
 	for (int i = 0; i < went; i++) {
 		link_out_free(l, TAILQ_FIRST(&l->queue));
@@ -187,7 +199,9 @@ link_send_some(struct link *l)
 	}
 	if (went < 0 && went != -EAGAIN)
 		return went;
-	return went == (int)n ? 1 : -EAGAIN;
+	if (went == (int)n)
+		return 1;
+	return errno == ETOOMANYREFS ? -ETOOMANYREFS : -EAGAIN;
 }
 
 /* What EAGAIN keeps back goes out first when it can. */
@@ -200,14 +214,19 @@ link_write(struct link *l)
 		return;
 	while ((rc = link_send_some(l)) > 0)
 		;
-	if (rc < 0 && rc != -EAGAIN) { /* not its end: what the other said before is still to be read */
+	if (rc == -ETOOMANYREFS) {
+		(void)reactor_timer(
+		    l->hub->cfg.reactor, &l->resend, reactor_now(l->hub->cfg.reactor) + RESEND_MS);
+	} else if (rc < 0 && rc != -EAGAIN) {
+		/* not its end: what the other said before is still to be read */
 		l->deaf = true;
 		link_empty_queue(l);
 		l->sent = l->queued;
 	}
 	reactor_want(l->hub->cfg.reactor, &l->watch,
-	    (l->shut && !producing(l) ? WATCH_HUP : WATCH_READ) | (rc == -EAGAIN ? WATCH_WRITE : 0));
-	if (rc != -EAGAIN || l->sent > 0)
+	    (l->shut && !producing(l) ? WATCH_HUP : WATCH_READ) |
+		(rc == -EAGAIN ? WATCH_WRITE : 0));
+	if (l->marked > 0)
 		link_tell_flushed(l);
 	link_wind_up(l);
 }
@@ -257,7 +276,9 @@ static void
 link_hello(struct link *l)
 {
 	const struct hub_config *cfg = &l->hub->cfg;
-	struct note note = { .verb = NOTE_HELLO, .version = NOTE_VERSION, .role = cfg->role, .modes = cfg->modes };
+	struct note note = {
+		.verb = NOTE_HELLO, .version = NOTE_VERSION, .role = cfg->role, .modes = cfg->modes
+	};
 
 	snprintf(note.tool, sizeof(note.tool), "%s", cfg->tool);
 	if (!producing(l) && l->hub->ticketed)
@@ -317,13 +338,14 @@ link_eof(struct link_conn *c)
 		if (link_queue(l, &note, NULL, -1) < 0)
 			return 0;
 		c->eof_mark = l->queued;
+		l->marked++;
 		link_write(l);
 		if (!c->link)
 			return 0;
 	}
 	if (c->eof_mark && c->eof_mark > l->sent)
 		return -EAGAIN;
-	c->eof_mark = 0;
+	link_unmark(c);
 	link_settle(c);
 	return 0;
 }
@@ -332,7 +354,9 @@ void
 link_closed(struct link_conn *c, const char *reason, int status, uint64_t in, uint64_t out)
 {
 	struct link *l = c->link;
-	struct note note = { .verb = NOTE_CLOSED, .id = c->id, .status = status, .in = in, .out = out };
+	struct note note = {
+		.verb = NOTE_CLOSED, .id = c->id, .status = status, .in = in, .out = out
+	};
 
 	if (!l)
 		return;
@@ -374,7 +398,8 @@ heard_hello(struct link *l, const struct note *n)
 	if (l->state != LINK_GREETING)
 		return "a second hello";
 	if (n->role != other)
-		return producing(l) ? "the other side is a producer too" : "the other side is a consumer too";
+		return producing(l) ? "the other side is a producer too"
+				    : "the other side is a consumer too";
 	if (n->version < 1)
 		return "it speaks no version of the link that we know (we need 1)";
 	if (!handoff_peer_allowed(l->fd, l->hub->cfg.peer_user, &uid) &&
@@ -607,6 +632,12 @@ link_release(struct grave *g)
 }
 
 static void
+link_resend(struct timer *t)
+{
+	link_write((struct link *)((char *)t - offsetof(struct link, resend)));
+}
+
+static void
 link_slow(struct timer *t)
 {
 	link_drop((struct link *)((char *)t - offsetof(struct link, hello)), "no hello in time");
@@ -622,12 +653,13 @@ link_drop(struct link *l, const char *why)
 	if (l->state == LINK_GONE)
 		return;
 	if (why)
-		log_event(LOG_L_WARN, NULL, "link-broken", NULL, "%s %s: link with %s ended: %s", hub->cfg.option,
-		    hub->cfg.spec, l->tool[0] ? l->tool : "an unknown tool", why);
+		log_event(LOG_L_WARN, NULL, "link-broken", NULL, "%s %s: link with %s ended: %s",
+		    hub->cfg.option, hub->cfg.spec, l->tool[0] ? l->tool : "an unknown tool", why);
 	l->state = LINK_GONE;
 	l->broken = why != NULL;
 	reactor_forget(reactor, &l->watch);
 	reactor_timer(reactor, &l->hello, CLOCK_NEVER);
+	reactor_timer(reactor, &l->resend, CLOCK_NEVER);
 	reactor_drop(reactor, &l->later);
 	close(l->fd);
 	l->fd = -1;
@@ -656,9 +688,11 @@ link_open(struct link **ret, struct hub *hub, int fd)
 	l->fd = fd;
 	l->later.run = link_later;
 	l->hello.fire = link_slow;
+	l->resend.fire = link_resend;
 	TAILQ_INIT(&l->queue);
 	RB_INIT(&l->conns);
-	rc = reactor_timer(hub->cfg.reactor, &l->hello, reactor_now(hub->cfg.reactor) + LINK_HELLO_MS);
+	rc = reactor_timer(
+	    hub->cfg.reactor, &l->hello, reactor_now(hub->cfg.reactor) + LINK_HELLO_MS);
 	if (rc < 0) {
 		free(l);
 		return rc;

@@ -50,6 +50,7 @@ struct link {
 	int fd; /* ours */
 	struct watch watch;
 	struct timer hello;
+	struct timer resend; /* ETOOMANYREFS: the socket is writable and yet takes no descriptor */
 	struct task later;
 	struct grave grave;
 	TAILQ_HEAD(, link_out) queue;
@@ -57,6 +58,7 @@ struct link {
 	RB_HEAD(link_conns, link_conn) conns;
 	unsigned live;                  /* on the list */
 	unsigned owing;
+	unsigned marked;                /* conns whose eof is on its way */
 	uint64_t last_id;
 	uint32_t credit;                /* producer: conns we may send; consumer: conns that may still come */
 	uint32_t modes;                 /* the consumer's */

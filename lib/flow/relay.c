@@ -1,9 +1,9 @@
-/* A relay is two lanes between two sides.  A lane pulls from its source only when it holds nothing; what its
- * destination does not take at once is kept, and interest is computed from that, in one place, after every step. */
+/* A relay is two lanes between two sides.  A lane pulls from its source only when it holds nothing;
+ * what its destination does not take at once is kept, and interest is computed from that, in one
+ * place, after every step. */
 #include "flow/relay.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,11 +12,12 @@
 #include "base/transport.h"
 #include "flow/pipes.h"
 #include "loop/reactor.h"
+#include "net/socket.h"
 #include "net/stream.h"
 
-#define SCRATCH    RELAY_REST_MAX
-#define BULK       (64 * 1024)	/* a read this large means more is coming: splice pays */
-#define TURN       (512 * 1024) /* bytes a lane may move before others get their turn */
+#define SCRATCH	   RELAY_REST_MAX
+#define BULK	   (64 * 1024)	/* a read this large means more is coming: splice pays */
+#define TURN	   (512 * 1024) /* bytes a lane may move before others get their turn */
 #define PROBE_LAST 64		/* ms between looks at SIOCOUTQ, at most */
 
 enum way { WAY_DIRECT, WAY_COPY, WAY_SPLICE };
@@ -28,8 +29,9 @@ struct side {
 	struct relay_hooks hooks;
 	struct watch r, w; /* w is used only where wfd is another descriptor */
 	bool split;
-	bool hung;    /* the kernel reported a hang-up that nothing waits for: stay out of the set */
-	bool settled; /* its end was seen and all we wrote was acknowledged: what fails later cuts nothing */
+	bool hung; /* the kernel reported a hang-up that nothing waits for: stay out of the set */
+	bool settled; /* its end was seen and all we wrote was acknowledged: what fails later cuts
+			 nothing */
 };
 
 struct lane {
@@ -109,7 +111,8 @@ lane_drop(struct lane *l)
 	l->unflushed = false;
 }
 
-/* The destination failed.  One that may stop listening is no failure: its input is dropped from now on. */
+/* The destination failed.  One that may stop listening is no failure: its input is dropped from now
+ * on. */
 static void
 lane_refused(struct relay *r, struct lane *l, int error)
 {
@@ -434,7 +437,9 @@ reason_of(const struct relay *r)
 static void
 relay_failed(struct relay *r)
 {
-	struct relay_end end = { .reason = reason_of(r), .status = CCF_CUT, .error = r->error,
+	struct relay_end end = { .reason = reason_of(r),
+		.status = CCF_CUT,
+		.error = r->error,
 		.by = r->failed == &r->a ? "peer" : "inner" };
 
 	if (r->cfg.stdio && r->failed == &r->b)
@@ -463,12 +468,11 @@ relay_probe(struct relay *r)
 
 	for (int i = 0; i < 2; i++) {
 		struct transport *tp = s[i]->tp;
-		struct pollfd p = { .fd = tp->wfd };
 
 		if (s[i]->settled || tp->ops->unsent(tp) == 0)
 			continue;
 		unsent = true;
-		if (tp->wfd != -1 && poll(&p, 1, 0) == 1 && (p.revents & POLLERR)) {
+		if (tp->broken || (tp->wfd != -1 && socket_over(tp->wfd))) {
 			fail(r, s[i], ECONNRESET);
 			relay_failed(r);
 			return;
@@ -568,11 +572,14 @@ relay_timer(struct timer *t)
 	else if (r->linger_by)
 		relay_step(r);
 	else
-		relay_cut(r, r->in.state == LANE_DONE || r->out.state == LANE_DONE ? "half-close-timeout" : "idle",
+		relay_cut(r,
+		    r->in.state == LANE_DONE || r->out.state == LANE_DONE ? "half-close-timeout"
+									  : "idle",
 		    CCF_DEADLINE);
 }
 
-/* An error nobody was waiting for.  Queued bytes come before it, but only standard output still wants them. */
+/* An error nobody was waiting for.  Queued bytes come before it, but only standard output still
+ * wants them. */
 static void
 side_error(struct relay *r, struct side *s)
 {

@@ -14,5 +14,7 @@ room_for(unsigned live, unsigned each, unsigned keep)
 		return LINK_WINDOW;
 	if (limit.rlim_cur <= used)
 		return 0;
-	return (limit.rlim_cur - used) / each > LINK_WINDOW ? LINK_WINDOW : (unsigned)((limit.rlim_cur - used) / each);
+	return (limit.rlim_cur - used) / each > LINK_WINDOW
+		   ? LINK_WINDOW
+		   : (unsigned)((limit.rlim_cur - used) / each);
 }

@@ -17,7 +17,8 @@ tell_from(struct tell *t, const struct env *env)
 	snprintf(t->conn, sizeof(t->conn), "%s", id ? id : "");
 	snprintf(t->iface, sizeof(t->iface), "%s", iface ? iface : "");
 	if (ip && port)
-		snprintf(t->peer, sizeof(t->peer), strchr(ip, ':') ? "[%.64s]:%.8s" : "%.64s:%.8s", ip, port);
+		snprintf(t->peer, sizeof(t->peer), strchr(ip, ':') ? "[%.64s]:%.8s" : "%.64s:%.8s",
+		    ip, port);
 	else
 		t->peer[0] = '\0';
 	t->since = clock_us();
@@ -42,7 +43,8 @@ tell_open(const struct tell *t, const char *what)
 }
 
 void
-tell_closed(const struct tell *t, const char *reason, int status, const char *by, uint64_t in, uint64_t out)
+tell_closed(
+    const struct tell *t, const char *reason, int status, const char *by, uint64_t in, uint64_t out)
 {
 	struct log_who who = tell_who(t);
 	int64_t us = clock_us() - t->since;
@@ -57,6 +59,6 @@ tell_closed(const struct tell *t, const char *reason, int status, const char *by
 	};
 
 	log_event(LOG_L_INFO, &who, "close", facts,
-	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64 ".%03d s", reason, by, in, out,
-	    us / 1000000, (int)(us % 1000000 / 1000));
+	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64 ".%03d s",
+	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000));
 }

@@ -25,7 +25,8 @@
 
 extern char **environ;
 
-/* SHAKING: the handshake.  WAITING: for credit of the sink.  ASKED: for an adopt.  MOVING: the relay has it. */
+/* SHAKING: the handshake.  WAITING: for credit of the sink.  ASKED: for an adopt.  MOVING: the
+ * relay has it. */
 enum term_state { TERM_SHAKING, TERM_WAITING, TERM_ASKED, TERM_MOVING };
 
 struct term {
@@ -36,9 +37,10 @@ struct term {
 	struct tell tell;
 	struct transport *tp; /* until the relay takes it */
 	struct watch watch;
-	struct timer timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
+	struct timer
+	    timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
 	int64_t deadline;
-	struct handed handed;	 /* our end of the pair is the AF_UNIX stream */
+	struct handed handed; /* our end of the pair is the AF_UNIX stream */
 	struct relay *relay;
 	struct child child;
 	int command_status; /* -1: still running, or none */
@@ -91,7 +93,8 @@ term_over(struct term *t, const char *reason, int status, const char *by, uint64
 		status = t->command_status;
 	t->of->last_status = status;
 	link_closed(&t->up, reason, status, in, out);
-	if (t->handed.conn && !t->down.adopted) /* the consumer has the other end of the pair, and the last word */
+	if (t->handed.conn &&
+	    !t->down.adopted) /* the consumer has the other end of the pair, and the last word */
 		link_leave(&t->down);
 	else
 		link_closed(&t->down, reason, status, in, out);
@@ -137,12 +140,19 @@ term_relayed(void *arg, const struct relay_end *end)
 /* ---- the plaintext side ---- */
 
 static int
-term_relay(struct term *t, struct transport *inner, const struct relay_hooks *hooks, bool indifferent)
+term_relay(
+    struct term *t, struct transport *inner, const struct relay_hooks *hooks, bool indifferent)
 {
 	const struct terminator_config *cfg = &t->of->cfg;
-	struct relay_config rc = { .a = t->tp, .b = inner, .indifferent = indifferent, .idle = cfg->idle,
-		.half_close = cfg->half_close, .flush = cfg->flush, .bare_is_cut = cfg->require_close_notify,
-		.done = term_relayed, .arg = t };
+	struct relay_config rc = { .a = t->tp,
+		.b = inner,
+		.indifferent = indifferent,
+		.idle = cfg->idle,
+		.half_close = cfg->half_close,
+		.flush = cfg->flush,
+		.bare_is_cut = cfg->require_close_notify,
+		.done = term_relayed,
+		.arg = t };
 	int err;
 
 	if (hooks)
@@ -214,7 +224,8 @@ term_reap_late(struct timer *timer)
 		relay_kick(t->relay);
 }
 
-/* The COMMAND's end of stream: one that was killed has cut it, one that lives on has only closed its output. */
+/* The COMMAND's end of stream: one that was killed has cut it, one that lives on has only closed
+ * its output. */
 static int
 command_is_end(void *arg)
 {
@@ -226,12 +237,14 @@ command_is_end(void *arg)
 		return 1;
 	if (!t->timer.slot) {
 		t->timer.fire = term_reap_late;
-		reactor_timer(t->of->cfg.reactor, &t->timer, reactor_now(t->of->cfg.reactor) + REAP_MS);
+		reactor_timer(
+		    t->of->cfg.reactor, &t->timer, reactor_now(t->of->cfg.reactor) + REAP_MS);
 	}
 	return -EAGAIN;
 }
 
-/* To a COMMAND a cut would look like an end of input: its carrier is lost, and it is told as a terminal would. */
+/* To a COMMAND a cut would look like an end of input: its carrier is lost, and it is told as a
+ * terminal would. */
 static void
 command_cut(void *arg)
 {
@@ -263,7 +276,8 @@ term_to_command(struct term *t)
 	if (rc < 0) {
 		struct log_who who = tell_who(&t->tell);
 
-		log_event(LOG_L_ERROR, &who, "cannot-run", NULL, "cannot run %s: %s", cfg->argv[0], strerror(-rc));
+		log_event(LOG_L_ERROR, &who, "cannot-run", NULL, "cannot run %s: %s", cfg->argv[0],
+		    strerror(-rc));
 		term_fail(t, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us");
 		return;
 	}
@@ -294,7 +308,8 @@ term_to_hub(struct term *t)
 			close(pair[0]);
 			close(pair[1]);
 		}
-		term_fail(t, rc == -EMFILE || rc == -ENFILE ? "no-descriptors" : "no-sink", CCF_UNAVAILABLE, "us");
+		term_fail(t, rc == -EMFILE || rc == -ENFILE ? "no-descriptors" : "no-sink",
+		    CCF_UNAVAILABLE, "us");
 		return;
 	}
 	TAILQ_REMOVE(&t->of->waiting, t, waiter);
@@ -313,7 +328,8 @@ down_adopted(struct link_conn *lc, int fd)
 	struct relay_hooks hooks;
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	bool is_unix = getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && ss.ss_family == AF_UNIX;
+	bool is_unix =
+	    getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && ss.ss_family == AF_UNIX;
 
 	if (!is_unix) {
 		term_relay_fd(t, fd, NULL, false);
@@ -331,7 +347,8 @@ down_kick(struct link_conn *lc)
 	handed_kick(&((struct term *)((char *)lc - offsetof(struct term, down)))->handed);
 }
 
-/* The sink says it is over.  A clean one speaks through the stream; a failure is passed on as a reset. */
+/* The sink says it is over.  A clean one speaks through the stream; a failure is passed on as a
+ * reset. */
 static void
 down_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, uint64_t out)
 {
@@ -340,7 +357,8 @@ down_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, u
 	(void)in;
 	(void)out;
 	if (!t->relay)
-		term_fail(t, reason[0] ? reason : "refused", status > 0 ? status : CCF_UNAVAILABLE, "inner");
+		term_fail(t, reason[0] ? reason : "refused", status > 0 ? status : CCF_UNAVAILABLE,
+		    "inner");
 	else if (status > 0 && !lc->ended)
 		relay_cut(t->relay, reason[0] ? reason : "reset", status);
 	else
@@ -372,8 +390,8 @@ up_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, uin
 {
 	(void)in;
 	(void)out;
-	term_cut((struct term *)((char *)lc - offsetof(struct term, up)), reason[0] ? reason : "withdrawn",
-	    status > 0 ? status : CCF_CUT);
+	term_cut((struct term *)((char *)lc - offsetof(struct term, up)),
+	    reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT);
 }
 
 static const struct link_conn_ops up_ops = { .closed = up_closed };
@@ -402,7 +420,8 @@ term_shaken(struct term *t)
 		term_to_command(t);
 		break;
 	case TERM_TO_HUB:
-		/* Until the sink has answered not a byte is read; the client is watched, and its deadline runs. */
+		/* Until the sink has answered not a byte is read; the client is watched, and its
+		 * deadline runs. */
 		reactor_want(of->cfg.reactor, &t->watch, WATCH_HUP);
 		t->state = TERM_WAITING;
 		TAILQ_INSERT_TAIL(&of->waiting, t, waiter);
@@ -433,7 +452,8 @@ term_shake(struct term *t)
 		struct log_who who = tell_who(&t->tell);
 		const char *why = t->tp->ops->reason ? t->tp->ops->reason(t->tp) : NULL;
 
-		log_event(LOG_L_INFO, &who, "handshake-failed", NULL, "handshake failed: %s", why ? why : strerror(-rc));
+		log_event(LOG_L_INFO, &who, "handshake-failed", NULL, "handshake failed: %s",
+		    why ? why : strerror(-rc));
 	}
 	reactor_forget(t->of->cfg.reactor, &t->watch);
 	t->tp->ops->close(t->tp, false); /* the alert that says why shall arrive */
@@ -463,11 +483,14 @@ term_late(struct timer *timer)
 	struct log_who who = tell_who(&t->tell);
 
 	if (t->state == TERM_SHAKING) {
-		log_event(LOG_L_INFO, &who, "handshake-timeout", NULL, "handshake not finished in time (--handshake-timeout)");
+		log_event(LOG_L_INFO, &who, "handshake-timeout", NULL,
+		    "handshake not finished in time (--handshake-timeout)");
 		term_fail(t, "handshake-timeout", CCF_DEADLINE, "us");
 	} else {
-		log_event(LOG_L_INFO, &who, "sink-timeout", NULL, "%s in time (--handshake-timeout)",
-		    t->state == TERM_WAITING ? "no consumer had room" : "the consumer did not answer");
+		log_event(LOG_L_INFO, &who, "sink-timeout", NULL,
+		    "%s in time (--handshake-timeout)",
+		    t->state == TERM_WAITING ? "no consumer had room"
+					     : "the consumer did not answer");
 		term_fail(t, "no-answer", CCF_DEADLINE, "us");
 	}
 }
@@ -495,7 +518,8 @@ term_begin(struct term *t, int rfd)
 {
 	const struct terminator_config *cfg = &t->of->cfg;
 	const char *accepted = env_get(&t->env, "CCF_ACCEPTED");
-	int64_t now = reactor_now(cfg->reactor), since = accepted ? strtoll(accepted, NULL, 10) : now;
+	int64_t now = reactor_now(cfg->reactor),
+		since = accepted ? strtoll(accepted, NULL, 10) : now;
 
 	if (since > now || since <= 0)
 		since = now;
@@ -577,7 +601,7 @@ terminator_no_sink(struct terminator *of)
 {
 	struct term *t, *next;
 
-	TAILQ_FOREACH_SAFE (t, &of->all, link, next)
+	TAILQ_FOREACH_SAFE(t, &of->all, link, next)
 		if (t->state != TERM_MOVING)
 			term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
 }
@@ -587,7 +611,7 @@ terminator_cut_all(struct terminator *of, const char *reason, int status)
 {
 	struct term *t, *next;
 
-	TAILQ_FOREACH_SAFE (t, &of->all, link, next)
+	TAILQ_FOREACH_SAFE(t, &of->all, link, next)
 		term_cut(t, reason, status);
 }
 

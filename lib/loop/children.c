@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +46,11 @@ default_signals(void)
 		if (sigaction(signo, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
 			sigaction(signo, &dfl, NULL);
 	}
+	/* glibc keeps 32 and 33 to itself and refuses them, yet a parent may have left them ignored
+	 */
+	for (int signo = 32; signo <= 33; signo++)
+		syscall(SYS_rt_sigaction, signo, (const unsigned long[4]){ 0 }, NULL,
+		    sizeof(unsigned long));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

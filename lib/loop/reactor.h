@@ -15,8 +15,7 @@
 enum {
 	WATCH_READ = 1,
 	WATCH_WRITE = 2,
-	WATCH_HUP = 4,		/* want: be told of a hang-up or an error though nothing else is wanted
-				 * (not of a FIN alone: EPOLLRDHUP is no hang-up) */
+	WATCH_HUP = 4,		/* want: be told of errors and hang-ups alone (a FIN is none) */
 	WATCH_ERR = 8,		/* got: EPOLLERR; reported with whatever else is there */
 };
 

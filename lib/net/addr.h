@@ -12,11 +12,8 @@
 #include <sys/un.h>
 
 enum addr_kind { ADDR_TCP, ADDR_UNIX, ADDR_FD, ADDR_UDP };
-enum {
-	ADDR_MAY_NAME = 1,
-	ADDR_MAY_FD = 2,
-	ADDR_MAY_UDP = 4
-}; /* what addr_parse allows; TCP and unix always */
+/* what addr_parse allows; TCP and unix always */
+enum { ADDR_MAY_NAME = 1, ADDR_MAY_FD = 2, ADDR_MAY_UDP = 4 };
 
 #define ADDR_NAME_MAX 64
 #define ADDR_HOST_MAX 256 /* a DNS name has at most 253 bytes */
@@ -49,15 +46,15 @@ struct sockaddr_any { /* one of the addresses a name stands for */
 
 #define ADDR_TEXT_MAX 128 /* holds any of the texts below; a unix path is cut */
 
-int addr_literal(const struct addr *,
-    struct sockaddr_any *); /* of a numeric TCP/UDP or unix address; for :PORT
-			     * this is [::].  0, -EINVAL if a lookup is needed */
+int addr_literal(const struct addr *, struct sockaddr_any *);
+/* Of a numeric TCP/UDP or unix address; for :PORT this is [::].  0, -EINVAL if a lookup is needed.
+ */
 const char *addr_text(const struct sockaddr_any *, char *buf, size_t cap);
 /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path"; v4-mapped as IPv4.  Returns buf. */
-const char *addr_ip(
-    const struct sockaddr_any *, char *buf, size_t cap); /* the host alone, no brackets */
-uint16_t addr_port(const struct sockaddr_any *);	 /* 0 for unix */
-bool addr_any_host(const struct sockaddr_any *);	 /* 0.0.0.0 or [::] */
+const char *addr_ip(const struct sockaddr_any *, char *buf, size_t cap);
+/* The host alone, no brackets; "" for unix. */
+uint16_t addr_port(const struct sockaddr_any *); /* 0 for unix */
+bool addr_any_host(const struct sockaddr_any *); /* 0.0.0.0 or [::] */
 
 struct cidr {
 	int family;
@@ -65,9 +62,8 @@ struct cidr {
 	unsigned prefix;
 };
 
-int cidr_parse(struct cidr *,
-    const char
-	*text); /* "10.0.0.0/8", "::1", "[::1]/128"; 0, -EINVAL (also bits set beyond the prefix) */
+int cidr_parse(struct cidr *, const char *text);
+/* "10.0.0.0/8", "::1", "[::1]/128".  0, -EINVAL (also bits set beyond the prefix) */
 bool cidr_holds(const struct cidr *, const struct sockaddr_any *);
 
 #endif

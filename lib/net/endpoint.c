@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/exit.h"
 #include "base/fds.h"
 #include "net/socket.h"
 
@@ -64,17 +63,28 @@ endpoint_state_name(enum endpoint_state state)
 	return (size_t)state < sizeof(names) / sizeof(*names) ? names[state] : "?";
 }
 
+/* A bug of ours, not an event: there is no log here, and the core is the report. */
+static _Noreturn void
+illegal(enum endpoint_state from, enum endpoint_state to)
+{
+	char text[128];
+	int n = snprintf(text, sizeof(text), "endpoint: illegal move %s -> %s\n",
+	    endpoint_state_name(from), endpoint_state_name(to));
+
+	if (write(STDERR_FILENO, text, (size_t)n) < 0) {
+		/* abort(3) has to say it alone */
+	}
+	abort();
+}
+
 /* The one door. */
 static void
 enter(struct endpoint *ep, enum endpoint_state to)
 {
 	enum endpoint_state from = ep->state;
 
-	if (!(legal[from] & BIT(to))) {
-		fprintf(stderr, "endpoint: illegal move %s -> %s\n", endpoint_state_name(from),
-		    endpoint_state_name(to));
-		abort();
-	}
+	if (!(legal[from] & BIT(to)))
+		illegal(from, to);
 	ep->state = to;
 	if (ep->trace)
 		ep->trace(ep, from, to);
@@ -551,7 +561,7 @@ endpoint_init(struct endpoint *ep, const struct endpoint_plan *plan)
 void
 endpoint_close(struct endpoint *ep)
 {
-	if (ep->path.fd >= 0) {
+	if (*ep->path.path) {
 		handoff_unbind(&ep->path);
 		ep->fd = -1;
 	}
@@ -564,7 +574,7 @@ endpoint_take_fd(struct endpoint *ep)
 {
 	int fd = ep->fd;
 
-	if (ep->path.fd >= 0)
+	if (*ep->path.path)
 		return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	ep->fd = -1;
 	return fd;
@@ -697,131 +707,4 @@ endpoint_listen(struct endpoint *ep, const struct addr *addr, int family)
 	blame(ep, 0, 0, false);
 	enter(ep, EP_LISTENING);
 	return 0;
-}
-
-/* --- what went wrong --- */
-
-int
-endpoint_exit(const struct endpoint *ep)
-{
-	if (ep->gai)
-		return CCF_RESOLVE;
-	if (ep->state == EP_BINDING_FAILED || ep->state == EP_LISTENING_FAILED)
-		return CCF_BIND;
-	if (ep->timed_out)
-		return CCF_DEADLINE;
-	return ep->error ? CCF_CONNECT : CCF_OK;
-}
-
-/* As it was written, less its name. */
-static const char *
-target_text(const struct addr *a, char *buf, size_t cap)
-{
-	const char *udp = a->kind == ADDR_UDP ? "udp:" : "";
-
-	if (a->kind == ADDR_UNIX)
-		snprintf(buf, cap, "unix:%s", a->path);
-	else if (a->kind == ADDR_FD)
-		snprintf(buf, cap, "fd:%d", a->fd);
-	else
-		snprintf(buf, cap, strchr(a->host, ':') ? "%s[%s]:%s" : "%s%s:%s", udp, a->host,
-		    a->port);
-	return buf;
-}
-
-static const char *
-why_resolve(const struct endpoint *ep, char *buf, size_t cap)
-{
-	const struct addr *a = &ep->plan.target;
-
-	if (ep->state == EP_BINDING_FAILED)
-		snprintf(buf, cap, "cannot resolve %s, the address to bind: %s", ep->plan.bind_host,
-		    gai_strerror(ep->gai));
-	else if (ep->gai == EAI_SERVICE)
-		snprintf(
-		    buf, cap, "cannot resolve the port %s: %s", a->port, gai_strerror(ep->gai));
-	else
-		snprintf(buf, cap, "cannot resolve %s: %s", a->host, gai_strerror(ep->gai));
-	return buf;
-}
-
-static const char *
-why_bind(const struct endpoint *ep, char *buf, size_t cap)
-{
-	snprintf(buf, cap, "cannot bind to %s: %s%s", ep->plan.bind_host, strerror(ep->error),
-	    ep->error == EADDRNOTAVAIL ? " (it is not an address of this host)" : "");
-	return buf;
-}
-
-/* "localhost:80 (127.0.0.1:80)" */
-static const char *
-reached_text(const struct endpoint *ep, char *buf, size_t cap)
-{
-	char target[ADDR_HOST_MAX + 64], peer[ADDR_TEXT_MAX];
-
-	target_text(&ep->plan.target, target, sizeof(target));
-	if (ep->peer.len && !(ep->plan.target.numeric && *ep->plan.target.host) &&
-	    ep->plan.target.kind != ADDR_UNIX)
-		snprintf(buf, cap, "%s (%s)", target, addr_text(&ep->peer, peer, sizeof(peer)));
-	else
-		strlcpy(buf, target, cap);
-	return buf;
-}
-
-static const char *
-why_listen(const struct endpoint *ep, char *buf, size_t cap)
-{
-	char where[ADDR_HOST_MAX + ADDR_TEXT_MAX + 64];
-	const char *more = "";
-
-	if (ep->plan.target.kind == ADDR_FD)
-		more = " (it has to be a listening stream socket)";
-	else if (ep->error == EACCES && addr_port(&ep->peer) > 0 && addr_port(&ep->peer) < 1024)
-		more = " (a port this low needs CAP_NET_BIND_SERVICE)";
-	else if (ep->error == EADDRNOTAVAIL)
-		more = " (it is not an address of this host)";
-	snprintf(buf, cap, "cannot listen on %s: %s%s", reached_text(ep, where, sizeof(where)),
-	    strerror(ep->error), more);
-	return buf;
-}
-
-static const char *
-why_connect(const struct endpoint *ep, char *buf, size_t cap)
-{
-	char where[ADDR_HOST_MAX + ADDR_TEXT_MAX + 64];
-	int64_t ms = ep->plan.connect_timeout;
-	bool whole = ms % 1000 == 0;
-
-	reached_text(ep, where, sizeof(where));
-	if (ep->timed_out)
-		snprintf(buf, cap, "cannot connect to %s: no answer within %lld %s", where,
-		    (long long)(whole ? ms / 1000 : ms), whole ? "s" : "ms");
-	else if (ep->error == EAFNOSUPPORT && ep->bound_known && !ep->peer.len)
-		snprintf(buf, cap,
-		    "cannot connect to %s: no address of it is of the family of %s, which is bound "
-		    "first",
-		    where, ep->plan.bind_host);
-	else
-		snprintf(buf, cap, "cannot connect to %s: %s", where, strerror(ep->error));
-	return buf;
-}
-
-const char *
-endpoint_why(const struct endpoint *ep, char *buf, size_t cap)
-{
-	char where[ADDR_HOST_MAX + ADDR_TEXT_MAX + 64];
-
-	if (ep->gai)
-		return why_resolve(ep, buf, cap);
-	if (!ep->error) {
-		snprintf(buf, cap,
-		    ep->state == EP_LISTENING ? "listening on %s" : "connected to %s",
-		    reached_text(ep, where, sizeof(where)));
-		return buf;
-	}
-	if (ep->state == EP_BINDING_FAILED)
-		return why_bind(ep, buf, cap);
-	if (ep->state == EP_LISTENING_FAILED || ep->state == EP_LISTENING_RESOLVING)
-		return why_listen(ep, buf, cap);
-	return why_connect(ep, buf, cap);
 }

@@ -57,10 +57,10 @@ struct endpoint {
 	bool timed_out; /* the last failure was our deadline */
 	struct sockaddr_any peer;	    /* the address under way or reached */
 	int64_t took_resolve, took_connect; /* us, of the last try */
-	void (*trace)(
-	    struct endpoint *, enum endpoint_state from, enum endpoint_state to); /* may be NULL */
-	void (*note)(struct endpoint *,
-	    const char *text); /* e.g. an address of another family passed over; may be NULL */
+	void (*trace)(struct endpoint *, enum endpoint_state from, enum endpoint_state to);
+	void (*note)(struct endpoint *, const char *text);
+	/* Both may be NULL.  note: what else is worth a line: an address passed over or failed
+	 * with others left. */
 	void *owner;
 	/* private */
 	struct endpoint_plan plan;
@@ -77,10 +77,10 @@ struct endpoint {
 };
 
 const char *endpoint_state_name(enum endpoint_state); /* "CONNECTING_RESOLVING" */
-void endpoint_init(
-    struct endpoint *, const struct endpoint_plan *); /* NULL: to listen, or for endpoint_peer */
-void endpoint_close(
-    struct endpoint *); /* closes fd, frees; legal in any state; no move is traced */
+void endpoint_init(struct endpoint *, const struct endpoint_plan *);
+/* The plan may be NULL: to listen, or for endpoint_peer. */
+void endpoint_close(struct endpoint *);
+/* Closes fd, frees; legal in any state; no move is traced. */
 
 void endpoint_step(struct endpoint *, enum endpoint_event, int64_t now, struct endpoint_need *);
 /* After EINPROGRESS it asks once more before it says "wait": on loopback that is done. */
@@ -93,11 +93,11 @@ bool endpoint_over(const struct endpoint *);
  * CONNECTING_RESOLVING). */
 int endpoint_exit(const struct endpoint *);
 /* The exit status (base/exit.h) of the last failure: 6, 7, 28, 45; 0 when CONNECTED. */
-const char *endpoint_why(const struct endpoint *, char *buf,
-    size_t cap); /* "cannot connect to ...: Connection refused" */
-int endpoint_take_fd(
-    struct endpoint *); /* the descriptor is the caller's (of a unix listener a copy, for
-			 * endpoint_close removes the file); state stays */
+const char *endpoint_why(const struct endpoint *, char *buf, size_t cap);
+/* "cannot connect to ...: Connection refused" */
+int endpoint_take_fd(struct endpoint *);
+/* The descriptor is the caller's (of a unix listener a copy: endpoint_close removes the file); the
+ * state stays. */
 
 int endpoint_listen(struct endpoint *, const struct addr *, int family);
 /* FRESH -> LISTENING_RESOLVING -> LISTENING: resolves (blocking: start-up) and binds the first

@@ -1,6 +1,6 @@
 /* net/handoff - the socket of a link: packets with a descriptor each, and the three ways to get
  * one. SEQPACKET keeps message and descriptor together, so nothing is ever reassembled here.  What
- * the kernel does (tried on Linux 6.1 and 6.18):
+ * the kernel does (tried on Linux 6.18):
  * - an empty packet reads as 0, like the end of file;
  * - recvmmsg at the end of file fills every slot with a length of 0;
  * - bind(2) gives the file the mode of the socket's own inode less the umask, but neither its owner

@@ -39,14 +39,16 @@ inherit_read(struct inherited *in, char *msg, size_t cap)
 		return 0;
 	in->n = (int)strtonum(fds, 1, INHERIT_MAX, &err);
 	if (err) {
-		snprintf(msg, cap, "LISTEN_FDS=%s: a number from 1 to %d is wanted", fds, INHERIT_MAX);
+		snprintf(
+		    msg, cap, "LISTEN_FDS=%s: a number from 1 to %d is wanted", fds, INHERIT_MAX);
 		return -EINVAL;
 	}
 	for (int i = 0; i < in->n; i++) {
 		snprintf(in->name[i], sizeof(in->name[i]), "fd%d", INHERIT_FIRST + i);
 		rc = fds_set_cloexec(INHERIT_FIRST + i, true);
 		if (rc < 0) {
-			snprintf(msg, cap, "LISTEN_FDS=%s: descriptor %d is not open", fds, INHERIT_FIRST + i);
+			snprintf(msg, cap, "LISTEN_FDS=%s: descriptor %d is not open", fds,
+			    INHERIT_FIRST + i);
 			return -EINVAL;
 		}
 	}

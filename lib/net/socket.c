@@ -259,3 +259,13 @@ socket_reset(int fd)
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
+
+bool
+socket_over(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info.tcpi_state);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    info.tcpi_state == 7; /* TCP_CLOSE */
+}

@@ -2,8 +2,9 @@
 #ifndef NET_SOCKET_H
 #define NET_SOCKET_H
 
-#include "net/addr.h"
 #include <stdbool.h>
+
+#include "net/addr.h"
 
 struct env;
 
@@ -15,10 +16,11 @@ int socket_bind(const struct sockaddr_any *, bool only_v6, bool *ret_shared);
  * EADDRINUSE once more with it, which is then cleared again (*ret_shared: that was needed), so that
  * the port is ours alone. A unix path: a stale file is reclaimed, and it listens already (see
  * net/handoff). */
-int socket_listen(int fd, int backlog); /* sets SO_REUSEADDR (TCP), then listen(2); also after
-					   socket_refuse.  0 or -errno */
-int socket_refuse(int fd);   /* shutdown(2): the kernel refuses, the port stays ours, if socket_bind
-			      * made it.   0 or -errno (-EOPNOTSUPP: not TCP) */
+int socket_listen(int fd, int backlog);
+/* Sets SO_REUSEADDR (TCP), then listen(2); also after socket_refuse.  0 or -errno */
+int socket_refuse(int fd);
+/* shutdown(2): the kernel refuses, and the port stays ours if socket_bind made it.  0 or -errno
+ * (-EOPNOTSUPP: not TCP) */
 bool socket_listens(int fd); /* SO_ACCEPTCONN */
 int socket_kind(int fd);     /* SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM, or -errno (-ENOTSOCK) */
 int socket_family(int fd);   /* AF_*, or -errno */
@@ -27,10 +29,12 @@ int socket_peer(int fd, struct sockaddr_any *);
 int socket_describe(int fd, struct env *);
 /* PROTO=TCP, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT (v4-mapped as IPv4); PROTO=UNIX
  * for AF_UNIX. Other TCP* go.  -ENOTCONN: the client has gone already, its side is left out. */
+bool socket_over(int fd);			/* TCP: state CLOSE: after both FINs a reset is told by nothing else */
 int64_t socket_unsent(int fd); /* SIOCOUTQ; 0 when it cannot be told */
-int64_t socket_acked(
-    int fd); /* bytes of ours acknowledged, also after a reset; of who connected; -errno */
-void socket_reset(int fd); /* SO_LINGER 0: the close that follows, if nobody else holds it, is a
-			      reset.  Does not close */
+int64_t socket_acked(int fd);
+/* Our bytes that the peer acknowledged, also after a reset, less the SYN of who connects (an
+ * accepted socket may count one too few); -errno */
+void socket_reset(int fd);
+/* SO_LINGER 0: the close that follows, if nobody else holds it, is a reset.  Does not close. */
 
 #endif

@@ -2,7 +2,7 @@
  * What a descriptor is decides how it is asked not to wait; that is looked up once, when the stream
  * is made.  O_NONBLOCK is not set, so splice(2) is refused for a socket without it:
  * SPLICE_F_NONBLOCK speaks of pipes, and a splice from an empty or into a full blocking TCP socket
- * waits (tried on Linux 6.1 and 6.18). */
+ * waits (tried on Linux 6.18). */
 #include "net/stream.h"
 
 #include <errno.h>

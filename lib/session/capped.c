@@ -1,4 +1,5 @@
-/* Nothing is answered in a protocol we do not know: the connection ends cleanly at its first bytes. */
+/* Nothing is answered in a protocol we do not know: the connection ends cleanly at its first bytes.
+ */
 #include <errno.h>
 #include <stdlib.h>
 

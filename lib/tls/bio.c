@@ -1,6 +1,4 @@
-/* tls/bio - see bio.h.
- *
- * OpenSSL reads a record in two calls, header and body, and writes each record in one: over a plain
+/* OpenSSL reads a record in two calls, header and body, and writes each record in one: over a plain
  * socket that is three system calls a record.  With one shared buffer each way it is one for many.
  * A shared buffer belongs to one connection at a time.  Between turns it mostly belongs to nobody,
  * for whoever reads until EAGAIN leaves nothing, and flush sends what was gathered. */
@@ -183,7 +181,8 @@ reader_claims(struct reader *r)
 {
 	struct reader *o = in.owner;
 
-	if (o && o != r && in.off < in.len && kept_add(&o->s.kept, in.bytes + in.off, in.len - in.off))
+	if (o && o != r && in.off < in.len &&
+	    kept_add(&o->s.kept, in.bytes + in.off, in.len - in.off))
 		return false;
 	in.owner = r;
 	in.off = in.len = 0;

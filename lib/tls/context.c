@@ -76,7 +76,8 @@ bad_file(const char *file, const char *what, char *msg, size_t cap)
 	if (is_error(last, ERR_LIB_PEM, PEM_R_NO_START_LINE) ||
 	    is_error(first, ERR_LIB_PEM, PEM_R_NO_START_LINE) ||
 	    is_error(first, ERR_LIB_OSSL_DECODER, ERR_R_UNSUPPORTED))
-		return fail(-EKEYREJECTED, msg, cap, "%s: does not hold a %s in PEM form", file, what);
+		return fail(
+		    -EKEYREJECTED, msg, cap, "%s: does not hold a %s in PEM form", file, what);
 	return fail(-EKEYREJECTED, msg, cap, "%s: its %s is unusable: %s", file, what,
 	    why ? why : "OpenSSL gives no reason");
 }
@@ -117,13 +118,15 @@ load_key(SSL_CTX *ctx, const char *file, const char *cert, char *msg, size_t cap
 		return 0;
 	if (asked)
 		return fail(-EKEYREJECTED, msg, cap,
-		    "%s: the private key is protected by a passphrase; it must be stored without one", file);
+		    "%s: the private key is protected by a passphrase; it must be stored without "
+		    "one",
+		    file);
 	/* A key of another kind than the certificate's is loaded, and then has no certificate. */
 	err = ERR_peek_last_error();
 	if (loaded || is_error(err, ERR_LIB_X509, X509_R_KEY_VALUES_MISMATCH) ||
 	    is_error(err, ERR_LIB_X509, X509_R_KEY_TYPE_MISMATCH))
-		return fail(-EKEYREJECTED, msg, cap, "%s: the private key does not match the certificate in %s",
-		    file, cert);
+		return fail(-EKEYREJECTED, msg, cap,
+		    "%s: the private key does not match the certificate in %s", file, cert);
 	return bad_file(file, "private key", msg, cap);
 }
 
@@ -166,8 +169,9 @@ set_alpn(SSL_CTX *ctx, const struct tls_config *config, char *msg, size_t cap)
 		size_t n = strlen(config->alpn[i]);
 
 		if (!n || n > 255)
-			return fail(-EINVAL, msg, cap, "an ALPN name has 1 to 255 bytes, \"%.20s\" has %zu",
-			    config->alpn[i], n);
+			return fail(-EINVAL, msg, cap,
+			    "an ALPN name has 1 to 255 bytes, \"%.20s\" has %zu", config->alpn[i],
+			    n);
 		len += 1 + n;
 	}
 	if (len > 65535)
@@ -208,7 +212,8 @@ tls_context_new(struct tls_context **ret, const struct tls_config *config, char 
 	if (r < 0) {
 		const char *why = ERR_reason_error_string(ERR_peek_error());
 
-		fail(r, msg, cap, "this OpenSSL refuses the TLS policy: %s", why ? why : "no reason");
+		fail(r, msg, cap, "this OpenSSL refuses the TLS policy: %s",
+		    why ? why : "no reason");
 		goto out;
 	}
 	if ((r = set_alpn(c->ctx, config, msg, cap)) < 0 ||

@@ -77,7 +77,8 @@ note_alpn(SSL *ssl, struct hello *h)
 	size_t n;
 
 	if (!SSL_client_hello_get0_ext(
-		ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &p, &n) || n < 2)
+		ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &p, &n) ||
+	    n < 2)
 		return;
 	h->alpn[0] = '\0';
 	for (p += 2, n -= 2; n && *p < n; n -= *p + 1u, p += *p + 1u) {
@@ -220,8 +221,7 @@ version_name(int version)
 	return version > TLS1_3_VERSION ? "a later TLS" : "an earlier SSL";
 }
 
-static void __attribute__((format(printf, 3, 4)))
-addf(char *buf, size_t cap, const char *fmt, ...)
+static void __attribute__((format(printf, 3, 4))) addf(char *buf, size_t cap, const char *fmt, ...)
 {
 	size_t len = strlen(buf);
 	va_list ap;
@@ -255,7 +255,8 @@ add_cause(char *buf, size_t cap, const struct hello *h, unsigned long err)
 	const char *why = ERR_reason_error_string(err);
 
 	if (h->big_certificate || ssl_says(err, SSL_R_EXCESSIVE_MESSAGE_SIZE))
-		addf(buf, cap, "the client's certificates are larger than %d KiB", ENV_CERT_MAX / 1024);
+		addf(buf, cap, "the client's certificates are larger than %d KiB",
+		    ENV_CERT_MAX / 1024);
 	else if (h->alert_got >= 0)
 		addf(buf, cap, "the client refused, with alert: %s",
 		    SSL_alert_desc_string_long(h->alert_got));

@@ -1,6 +1,4 @@
-/* tls/link - see link.h.
- *
- * OpenSSL sees only the BIOs of tls/bio, so no call here blocks or is half done: a record is begun
+/* OpenSSL sees only the BIOs of tls/bio, so no call here blocks or is half done: a record is begun
  * only when the writer has room for all of it, which is why a write never has to be repeated with
  * the same bytes. */
 #include <errno.h>
@@ -25,15 +23,15 @@ enum { RECORD = 16384, REASON_MAX = 512 };
 struct tls_link {
 	struct transport t;
 	SSL *ssl;
-	BIO *rd, *wr; /* owned by ssl */
+	BIO *rd, *wr;	     /* owned by ssl */
 	struct hello *hello; /* until the handshake is over */
 	char *why;	     /* why the last call failed */
 	int fate;	     /* -errno that every call answers with from now on */
 	enum tls_wait shake_waits, read_waits, write_waits; /* set only from SSL_get_error */
 	bool owns;
-	bool shaken;	/* the handshake is done, its last flight perhaps not sent */
-	bool owes;	/* OpenSSL wrote something of its own that is not sent */
-	bool said_bye;	/* close_notify was written */
+	bool shaken;   /* the handshake is done, its last flight perhaps not sent */
+	bool owes;     /* OpenSSL wrote something of its own that is not sent */
+	bool said_bye; /* close_notify was written */
 	bool sent_fin;
 };
 
@@ -95,23 +93,31 @@ note_buffered(struct tls_link *l)
 		l->t.ready |= TP_READ;
 }
 
+static const char *
+how_it_left(const struct tls_link *l)
+{
+	if (!*bio_greeting(l->rd))
+		return "the client closed the connection without a word";
+	if (bio_in_record(l->rd))
+		return "the handshake was cut in the middle of a record";
+	return "the client closed the connection in the handshake";
+}
+
+/* Where OpenSSL has a reason it is the first one: the socket may have failed over the alert. */
 static int
 shake_failed(struct tls_link *l, unsigned long err)
 {
-	const char *greeting = bio_greeting(l->rd);
 	char why[REASON_MAX];
 
 	/* The alert must get out; if the socket is full there is no use in waiting for it. */
 	pay(l);
-	if (bio_error(l->rd))
+	if (!err && bio_error(l->rd))
 		return doom(l, -bio_error(l->rd), NULL);
-	if (bio_error(l->wr))
+	if (!err && bio_error(l->wr))
 		return doom(l, -bio_error(l->wr), NULL);
-	if (bio_ended(l->rd))
-		return doom(l, -EPROTO, !*greeting ? "the client closed the connection without a word" :
-			bio_in_record(l->rd)	   ? "the handshake was cut in the middle of a record" :
-						     "the client closed the connection in the handshake");
-	facts_failure(why, sizeof(why), l->hello, err, greeting);
+	if (!err && bio_ended(l->rd))
+		return doom(l, -EPROTO, how_it_left(l));
+	facts_failure(why, sizeof(why), l->hello, err, bio_greeting(l->rd));
 	return doom(l, -EPROTO, why);
 }
 
@@ -166,8 +172,8 @@ read_failed(struct tls_link *l, unsigned long err)
 	return doom(l, -EPROTO, why ? why : "OpenSSL gives no reason");
 }
 
-/* Reads until the buffer is full or OpenSSL waits.  Where it was not the socket that stopped us ready
- * is set: what lies in a buffer raises no event. */
+/* Reads until the buffer is full or OpenSSL waits.  Where it was not the socket that stopped us
+ * ready is set: what lies in a buffer raises no event. */
 static ssize_t
 link_read(struct transport *t, void *buf, size_t cap)
 {
@@ -310,7 +316,8 @@ link_unsent(const struct transport *t)
 static void
 link_facts(const struct transport *t, struct env *env)
 {
-	facts_env(link_seen(t)->ssl, env);
+	if (link_seen(t)->shaken)
+		facts_env(link_seen(t)->ssl, env);
 }
 
 static const char *

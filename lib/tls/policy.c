@@ -49,8 +49,9 @@ pem_size(const X509 *cert)
 	return n + n / 64 + 64;
 }
 
-/* Instead of a verification: who the client is, is the session's business.  That it holds the key of
- * the certificate it shows, OpenSSL has checked or will.  Refused is only what could not be told on. */
+/* Instead of a verification: who the client is, is the session's business.  That it holds the key
+ * of the certificate it shows, OpenSSL has checked or will.  Refused is only what could not be told
+ * on. */
 static int
 accept_any(X509_STORE_CTX *store, void *arg)
 {
@@ -73,10 +74,11 @@ int
 policy_apply(SSL_CTX *ctx)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION |
-	    SSL_OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION | SSL_OP_NO_TICKET |
-	    SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+				     SSL_OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION |
+				     SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION |
+				     SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-	    SSL_MODE_RELEASE_BUFFERS);
+				  SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, accept_any, NULL);

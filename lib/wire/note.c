@@ -164,56 +164,66 @@ get_modes(const char *s)
 	return modes;
 }
 
+/* Whether s may stand in a field of that kind; the parser and the printer both ask. */
+static bool
+is_text(enum field_kind kind, const char *s)
+{
+	switch (kind) {
+	case TOOL:
+		return is_word(s, sizeof(((struct note *)0)->tool) - 1, true, "-_.");
+	case REASON:
+		return is_word(s, NOTE_REASON_MAX - 1, false, "-");
+	case TOKEN:
+		return is_token(s, strlen(s));
+	default:
+		return false;
+	}
+}
+
+static bool
+get_small(enum field_kind kind, const char *value, uint32_t *ret)
+{
+	uint64_t n = 0;
+	bool ok = true;
+
+	if (kind == MODES)
+		n = get_modes(value);
+	else if (kind == ROLE) {
+		n = !strcmp(value, "producer") ? NOTE_PRODUCER : NOTE_CONSUMER;
+		ok = n == NOTE_PRODUCER || !strcmp(value, "consumer");
+	} else
+		ok = get_number(value, kind == STATUS ? 255 : UINT32_MAX, &n) &&
+		     (kind != VERSION || n > 0);
+	*ret = (uint32_t)n;
+	return ok;
+}
+
 static bool
 get_field(struct note *note, const struct field *f, const char *value)
 {
 	char *to = (char *)note + f->at;
-	uint64_t n = 0;
+	uint64_t wide;
 	uint32_t small;
-	bool ok = true;
 
 	switch (f->kind) {
-	case NUM64:
-		if (!get_number(value, UINT64_MAX, &n))
-			return false;
-		memcpy(to, &n, sizeof(n));
-		return true;
-	case NUM32:
-		ok = get_number(value, UINT32_MAX, &n);
-		break;
-	case STATUS:
-		ok = get_number(value, 255, &n);
-		break;
-	case VERSION:
-		ok = get_number(value, UINT32_MAX, &n) && n > 0;
-		break;
-	case ROLE:
-		n = !strcmp(value, "producer") ? NOTE_PRODUCER : NOTE_CONSUMER;
-		ok = n == NOTE_PRODUCER || !strcmp(value, "consumer");
-		break;
-	case MODES:
-		n = get_modes(value);
-		break;
 	case TOOL:
-		if (!is_word(value, sizeof(note->tool) - 1, true, "-_."))
-			return false;
-		strcpy(to, value);
-		return true;
 	case TOKEN:
-		if (!is_token(value, strlen(value)))
-			return false;
-		strcpy(to, value);
-		return true;
 	case REASON:
-		if (!is_word(value, sizeof(note->reason) - 1, false, "-"))
+		if (!is_text(f->kind, value))
 			return false;
-		strcpy(to, value);
+		memcpy(to, value, strlen(value) + 1);
+		return true;
+	case NUM64:
+		if (!get_number(value, UINT64_MAX, &wide))
+			return false;
+		memcpy(to, &wide, sizeof(wide));
+		return true;
+	default:
+		if (!get_small(f->kind, value, &small))
+			return false;
+		memcpy(to, &small, sizeof(small));
 		return true;
 	}
-	small = (uint32_t)n;
-	if (ok)
-		memcpy(to, &small, sizeof(small));
-	return ok;
 }
 
 static int
@@ -328,49 +338,52 @@ put_number(struct out *o, const char *name, uint64_t n)
 
 /* What would be malformed at the other side is refused here: a bug of ours must not cost a link. */
 static int
-put_field(struct out *o, const struct note *note, const struct field *f)
+put_small(struct out *o, const struct note *note, const struct field *f, uint32_t n)
 {
 	static const char *const modes[] = { "", "take", "give", "take,give" };
-	const char *at = (const char *)note + f->at;
 	bool wanted = f->wanted & BIT(note->verb);
+
+	switch (f->kind) {
+	case MODES:
+		put_pair(o, f->name, modes[n & (NOTE_TAKE | NOTE_GIVE)]);
+		return 0;
+	case ROLE:
+		put_pair(o, f->name, n == NOTE_PRODUCER ? "producer" : "consumer");
+		return n == NOTE_PRODUCER || n == NOTE_CONSUMER ? 0 : -EINVAL;
+	case STATUS:
+		if (note->status >= 0)
+			put_number(o, f->name, n);
+		return note->status <= 255 ? 0 : -EINVAL;
+	default:
+		if (n || wanted)
+			put_number(o, f->name, n);
+		return n || f->kind != VERSION ? 0 : -EINVAL;
+	}
+}
+
+static int
+put_field(struct out *o, const struct note *note, const struct field *f)
+{
+	const char *at = (const char *)note + f->at;
 	uint64_t wide;
 	uint32_t small;
 
-	memcpy(&small, at, sizeof(small));
 	switch (f->kind) {
+	case TOOL:
+	case TOKEN:
+	case REASON:
+		if (*at == '\0' && !(f->wanted & BIT(note->verb)))
+			return 0;
+		put_pair(o, f->name, at);
+		return is_text(f->kind, at) ? 0 : -EINVAL;
 	case NUM64:
 		memcpy(&wide, at, sizeof(wide));
 		put_number(o, f->name, wide);
 		return 0;
-	case NUM32:
-		if (small || wanted)
-			put_number(o, f->name, small);
-		return 0;
-	case VERSION:
-		put_number(o, f->name, small);
-		return small ? 0 : -EINVAL;
-	case STATUS:
-		if (note->status >= 0)
-			put_number(o, f->name, small);
-		return note->status <= 255 ? 0 : -EINVAL;
-	case ROLE:
-		put_pair(o, f->name, small == NOTE_PRODUCER ? "producer" : "consumer");
-		return small == NOTE_PRODUCER || small == NOTE_CONSUMER ? 0 : -EINVAL;
-	case MODES:
-		put_pair(o, f->name, modes[small & (NOTE_TAKE | NOTE_GIVE)]);
-		return 0;
-	case TOOL:
-		put_pair(o, f->name, at);
-		return is_word(at, sizeof(note->tool) - 1, true, "-_.") ? 0 : -EINVAL;
-	case TOKEN:
-		if (*at)
-			put_pair(o, f->name, at);
-		return *at == '\0' || is_token(at, strlen(at)) ? 0 : -EINVAL;
-	case REASON:
-		put_pair(o, f->name, at);
-		return is_word(at, sizeof(note->reason) - 1, false, "-") ? 0 : -EINVAL;
+	default:
+		memcpy(&small, at, sizeof(small));
+		return put_small(o, note, f, small);
 	}
-	return -EINVAL;
 }
 
 ssize_t

@@ -1,216 +1,15 @@
 #!/usr/bin/env python3
-"""The handoff link in another language, written from ccf-handoff(7) alone.  As a module: encode, decode, Link and its
-raw() for what the page forbids.  As a program (what happens is printed, a line each):
+"""A producer or a consumer of the handoff link.  What happens is printed, a line each.
   handoff.py consume NAME [--echo | --http | --give HOST:PORT] [--modes M] [--credit N] [--count N]
   handoff.py produce NAME (--connect HOST:PORT | --listen HOST:PORT) [--count N] [--ask]
 NAME is PATH, dial:PATH, bind:PATH, fd:N or -.
 """
-import argparse, array, errno, os, queue, re, secrets, select, socket, struct, sys, tempfile, threading, time
+import argparse, socket, struct, sys, threading, time
 
-MAX = 65536
-TRAVELS = re.compile(r"(PROTO$|TCP|SSL_|CCF_)")
-WANTED = {"hello": ("version", "tool", "role"), "ready": ("n",), "conn": ("id",), "adopt": ("id",),
-          "eof": ("id",), "closed": ("id", "reason"), "drain": ()}
-NUMBERS = {"id", "n", "version", "links", "status", "in", "out", "ready"}
+sys.dont_write_bytecode = True  # nothing of ours stays in the tree
+from link import MAX, Malformed, open_link
+
 RESET = struct.pack("ii", 1, 0)
-
-
-class Malformed(Exception):
-    """The other side broke the protocol: this link ends."""
-
-
-class Message:
-    def __init__(self, verb, fields, env):
-        self.verb, self.fields, self.env, self.id = verb, fields, env, fields.get("id")
-        self.fd, self.starved = None, False
-
-
-def encode(verb, env=None, **fields):
-    pairs = [f"{k.rstrip('_')}={v}" for k, v in fields.items() if v is not None]
-    pairs += [f"{k}={v}" for k, v in (env or {}).items()]
-    return b"".join(s.encode("utf-8", "surrogateescape") + b"\0" for s in [verb] + pairs)
-
-
-def decode(packet):
-    if not packet.endswith(b"\0"):
-        raise Malformed("the last string is not ended")
-    verb, *strings = packet[:-1].decode("utf-8", "surrogateescape").split("\0")
-    fields, env = {}, {}
-    for s in strings:
-        name, equals, value = s.partition("=")
-        if not equals or not re.match(r"[A-Za-z_]", name):
-            raise Malformed("an empty string, or one without a name")
-        if not name[0].islower():
-            env[name] = value
-        elif env or name in fields:
-            raise Malformed(f"{name} is there twice, or after the environment")
-        elif name in NUMBERS and not re.fullmatch(r"[0-9]{1,20}", value):
-            raise Malformed(f"{name} is no number")
-        else:
-            fields[name] = int(value) if name in NUMBERS else value
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", verb) or any(name not in fields for name in WANTED.get(verb, ())):
-        raise Malformed("no verb, or a field is missing")
-    return Message(verb, fields, {k: v for k, v in env.items() if TRAVELS.match(k)})
-
-
-def ticket_read(fd):
-    """TOKEN and PATH from a shell pipe."""
-    line = b""
-    while not line.endswith(b"\n") and len(line) < 192 and (byte := os.read(fd, 1)):  # what follows is not ours
-        line += byte
-    if not (found := re.fullmatch(rb"ccf-handoff 1 ([0-9a-f]{32}) (/[^\0-\x1f\x7f]{0,106})\n", line)):
-        raise Malformed("not a ticket of version 1")
-    return found[1].decode(), os.fsdecode(found[2])
-
-
-def ticket_make():
-    directory = tempfile.mkdtemp(prefix="ccf-", dir="/tmp")
-    os.chmod(directory, 0o711)
-    return secrets.token_hex(16), directory + "/link"
-
-
-def dial(path, patience=10.0):
-    """A socket connected to path, as soon as somebody listens there."""
-    wait, end = 0.05, time.monotonic() + patience
-    while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            sock.connect(path)
-            return sock
-        except OSError:
-            sock.close()
-            if time.monotonic() + wait > end:
-                raise
-        time.sleep(wait)
-        wait = min(2 * wait, 2.0)
-
-
-def listen(path, mode=0o600):
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    os.fchmod(sock.fileno(), 0o600)
-    sock.bind(path)
-    os.chmod(path, mode)
-    sock.listen()
-    return sock
-
-
-class Link:
-    """One link, either role.  A thread reads it all the time, so whoever writes may wait."""
-
-    def __init__(self, sock, role, modes="take", token=None, tool="handoff.py"):
-        self.sock, self.role, self.token = sock, role, token
-        self.mine = dict(version=1, tool=tool, role=role, modes=modes, token=token if role == "consumer" else None)
-        self.inbox, self.ended, self.fault, self.over = queue.Queue(), set(), None, False
-        self.reading, self.writing = threading.RLock(), threading.Lock()
-        sock.setblocking(False)
-
-    def greet(self, timeout=5.0):
-        """The hellos, consumer's first.  Returns the other side's."""
-        threading.Thread(target=self._read, daemon=True).start()
-        if self.role == "consumer":
-            self.send("hello", **self.mine)
-        other = self.recv(timeout)
-        if not other or other.verb != "hello" or other.fields["role"] == self.role or other.fields["version"] < 1:
-            raise Malformed(self.fault or "no hello that fits")
-        uid = struct.unpack("3i", self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        token = self.token if self.role == "consumer" else other.fields.get("token")
-        if uid not in (0, os.geteuid()) and (not token or token != self.token):
-            raise Malformed(f"user {uid} may not")
-        if self.role == "producer":
-            self.send("hello", **self.mine)
-        return other
-
-    def _read(self):
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        while not self.over:
-            poll.poll()
-            self.pump()
-
-    def pump(self):
-        """Takes in everything that lies on the link now."""
-        with self.reading:
-            while not self.over:
-                try:
-                    packet, fds, flags, _ = socket.recv_fds(self.sock, MAX + 1, 8, socket.MSG_CMSG_CLOEXEC)
-                    message = self._understand(packet, fds, flags) if packet else None
-                except BlockingIOError:
-                    return
-                except ConnectionResetError:
-                    continue  # its last words come after this
-                except (OSError, Malformed) as fault:
-                    self.fault, message = str(fault), None
-                    self.sock.shutdown(socket.SHUT_RDWR)
-                if message and message.verb == "eof":
-                    self.ended.add(message.id)
-                self.over = message is None
-                self.inbox.put(message)
-
-    def _understand(self, packet, fds, flags):
-        try:
-            if len(fds) > 1 or len(packet) > MAX:
-                raise Malformed("of the wrong shape")
-            message = decode(packet)
-            if fds and message.verb in WANTED and message.verb not in ("conn", "adopt"):
-                raise Malformed("a descriptor where none belongs")
-            message.starved = bool(flags & socket.MSG_CTRUNC)
-            if message.verb in ("conn", "adopt") and fds:
-                message.fd = fds.pop()
-            return message
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    def recv(self, timeout=None):
-        """The next message; None at the end (fault: why, if it was one)."""
-        message = self.inbox.get(timeout=timeout)
-        if message is None:
-            self.inbox.put(None)
-        return message
-
-    def raw(self, packet, fds=()):
-        """Any bytes with any descriptors (which stay ours).  Gone when this returns."""
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        poll = select.poll()
-        poll.register(self.sock, select.POLLOUT)
-        with self.writing:
-            while True:
-                try:
-                    return self.sock.sendmsg([packet], control, socket.MSG_NOSIGNAL)
-                except OSError as e:
-                    if e.errno not in (errno.EAGAIN, errno.ETOOMANYREFS):
-                        raise
-                poll.poll(100)
-
-    def send(self, verb, env=None, fd=None, **fields):
-        """fd belongs to the other side then."""
-        if fd is not None:
-            os.set_blocking(fd, False)
-        self.raw(encode(verb, env, **fields), () if fd is None else (fd,))
-        if fd is not None:
-            os.close(fd)
-
-    def hello(self): self.send("hello", **self.mine)
-    def ready(self, n): self.send("ready", n=n)
-    def conn(self, id, env, fd=None): self.send("conn", env, fd, id=id)
-    def adopt(self, id, fd, ready=None): self.send("adopt", None, fd, id=id, ready=ready)
-    def eof(self, id): self.send("eof", id=id)
-    def drain(self): self.send("drain")
-
-    def closed(self, id, reason="done", status=0, got=0, put=0, ready=None):
-        self.send("closed", id=id, reason=reason, status=status, in_=got, out=put, ready=ready)
-
-    def finish(self, id, sock):
-        """Ends our direction of a connection; a Unix stream needs a word before."""
-        if sock.family == socket.AF_UNIX:
-            self.eof(id)
-        sock.shutdown(socket.SHUT_WR)
-
-    def check_end(self, id, sock):
-        """An end of stream was read: is it one?"""
-        self.pump()
-        if sock.family == socket.AF_UNIX and id not in self.ended:
-            raise ConnectionResetError
 
 
 def serve(link, id, name, sock, how, done):
@@ -250,22 +49,134 @@ def relay(link, id, outer, inner, done):
             while data := source.recv(MAX):
                 sink.sendall(data)
                 count[at] += len(data)
-            link.check_end(id, source) if source is inner else None
+            if source is inner:
+                link.check_end(id, inner)
             link.finish(id, sink) if sink is inner else sink.shutdown(socket.SHUT_WR)
         except OSError:
             cuts.append(at)
-            for sock in (outer, inner):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                select.select([], [], [], 0)
-                try:
-                    sock.shutdown(socket.SHUT_RD)
-                except OSError:
-                    pass
+            outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            for sock in (outer, inner):  # wakes the other lane
+                sock.shutdown(socket.SHUT_RD)
 
-    outer.setblocking(True), inner.setblocking(True)
     up = threading.Thread(target=lane, args=(0, outer, inner))
-    up.start()
+    outer.setblocking(True), inner.setblocking(True), up.start()
     lane(1, inner, outer)
     up.join()
     outer.close(), inner.close()
     done("cut" if cuts else "done", 18 if cuts else 0, *count)
+
+
+def address(text):
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def describe(sock, id):
+    env = {"PROTO": "TCP", "CCF_CONN_ID": f"peer#{id}", "CCF_ACCEPTED": int(time.monotonic() * 1000)}
+    for side, at in (("LOCAL", sock.getsockname()), ("REMOTE", sock.getpeername())):
+        env[f"TCP{side}IP"], env[f"TCP{side}PORT"] = at[:2]
+    return env
+
+
+def answer(link, m, args, say):
+    """A thread that serves this connection, or None: the producer holds it, or nobody."""
+    name, sock = m.env.get("CCF_CONN_ID", m.id), None
+    how = "echo" if args.echo else "http" if args.http else "hello"
+
+    def done(*what):
+        say("closed", m.id, *what)
+        if m.fd is not None or sock is None:  # otherwise the producer is the last holder
+            link.closed(m.id, *what, ready=1)
+
+    if m.starved:
+        return done("no-descriptors", 69, 0, 0)
+    if m.fd is None and args.give:
+        try:
+            return link.adopt(m.id, socket.create_connection(address(args.give)).detach(), 1)
+        except OSError:
+            return done("refused", 7, 0, 0)
+    if m.fd is None:
+        given, sock = socket.socketpair()
+        link.adopt(m.id, given.detach(), 1)
+    else:
+        sock = socket.socket(fileno=m.fd)
+    return threading.Thread(target=serve, args=(link, m.id, name, sock, how, done))
+
+
+def consume(args, say):
+    link, other = open_link(args.name, "consumer", args.modes)
+    say("link", other)
+    link.ready(args.credit)
+    busy, seen = [], 0
+    while (not args.count or seen < args.count) and (m := link.recv()):
+        if m.verb == "conn":
+            seen += 1
+            say("conn", m.id, m.env.get("CCF_CONN_ID", "-"), "give" if m.fd is None else "take")
+            if work := answer(link, m, args, say):
+                busy.append(work)
+                work.start()
+        elif m.verb == "closed":
+            say("over", m.id, m.fields["reason"], m.fields.get("status", "-"))
+    if args.count:
+        link.drain()
+    for work in busy:
+        work.join()
+    return link
+
+
+def produce(args, say):
+    link, other = open_link(args.name, "producer", "")
+    say("link", other)
+    server = socket.create_server(address(args.listen)) if args.listen else None
+    if server:
+        say("listening", "%s:%d" % server.getsockname()[:2])
+    credit, sent, held, count = 0, 0, {}, args.count or 1
+    while sent < count or held:
+        if sent < count and credit:
+            sock = server.accept()[0] if server else socket.create_connection(address(args.connect))
+            sent, credit = sent + 1, credit - 1
+            held[sent] = sock
+            link.conn(sent, describe(sock, sent), None if args.ask else sock.detach())
+            say("conn", sent)
+            continue
+        if not (m := link.recv()):
+            break
+        credit += m.fields.get("n", 0) + m.fields.get("ready", 0)
+        if m.verb == "adopt" and m.id in held:
+            def done(*what):
+                say("closed", m.id, *what)
+                link.closed(m.id, *what)
+            relay(link, m.id, held.pop(m.id), socket.socket(fileno=m.fd), done)
+        elif m.verb == "closed" and held.pop(m.id, None):
+            say("closed", m.id, m.fields["reason"], *(m.fields.get(f, "-") for f in ("status", "in", "out")))
+        elif m.verb == "drain":
+            count = sent
+    return link
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("role", choices=("consume", "produce"))
+    parser.add_argument("name")
+    for flag in ("--echo", "--http", "--ask"):
+        parser.add_argument(flag, action="store_true")
+    for option in ("--give", "--connect", "--listen"):
+        parser.add_argument(option, metavar="HOST:PORT")
+    parser.add_argument("--modes", default="take")
+    parser.add_argument("--credit", type=int, default=16)
+    parser.add_argument("--count", type=int, default=0)
+    args = parser.parse_args()
+    out = sys.stderr if args.role == "produce" and args.name == "-" else sys.stdout
+    if args.role == "produce" and not args.connect and not args.listen:
+        parser.error("produce needs --connect or --listen")
+    link = (consume if args.role == "consume" else produce)(args, lambda *words: print(*words, file=out, flush=True))
+    if link.fault:
+        raise Malformed(link.fault)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Malformed as fault:
+        print(f"handoff.py: {fault}", file=sys.stderr)
+        sys.exit(76)

@@ -48,6 +48,22 @@ CASE(closed_standard_descriptors_are_opened_on_dev_null)
 }
 
 static bool
+null_in_place(void)
+{
+	int p[2];
+
+	if (pipe(p) < 0 || dup2(p[1], 1) < 0 || close(p[1]) < 0)
+		return false;
+	fds_null(1);
+	return read(p[0], (char[1]){ 0 }, 1) == 0 && write(1, "x", 1) == 1 && !open_on(p[1]);
+}
+
+CASE(dev_null_in_its_place_lets_the_other_side_see_the_end)
+{
+	CHECK(in_child(null_in_place));
+}
+
+static bool
 limit_is_raised(void)
 {
 	struct rlimit found = { 0 }, now;
@@ -120,6 +136,7 @@ main(void)
 {
 	return check_main((struct check_case[]){
 	    RUN(closed_standard_descriptors_are_opened_on_dev_null),
+	    RUN(dev_null_in_its_place_lets_the_other_side_see_the_end),
 	    RUN(the_soft_limit_is_raised_and_the_found_one_told),
 	    RUN(spare_descriptors_are_tried_and_given_back),
 	    RUN(flags_are_set_and_cleared),

@@ -214,7 +214,8 @@ CASE(what_was_read_ahead_is_kept_when_another_connection_reads)
 
 CASE(an_end_inside_a_record_is_told_from_one_between_records)
 {
-	static const unsigned char records[] = { 22, 3, 1, 0, 2, 'h', 'i', 23, 3, 3, 0, 3, 'a', 'b', 'c' };
+	static const unsigned char records[] = { 22, 3, 1, 0, 2, 'h', 'i', 23, 3, 3, 0, 3, 'a', 'b',
+		'c' };
 	char got[32];
 
 	for (size_t n = 0; n <= sizeof(records); n++) {

@@ -85,7 +85,8 @@ refused(int line, const char *cert, const char *key, const char *file, const cha
 	int r = try(cert, key);
 
 	if (r != -EKEYREJECTED || strncmp(msg, file, strlen(file)) || !strstr(msg, words)) {
-		printf("# %s:%d: %d, \"%s\", not \"%s: ...%s...\"\n", __FILE__, line, r, msg, file, words);
+		printf("# %s:%d: %d, \"%s\", not \"%s: ...%s...\"\n", __FILE__, line, r, msg, file,
+		    words);
 		check_failed++;
 	}
 }
@@ -127,21 +128,24 @@ CASE(a_file_that_may_not_be_read_is_unusable)
 CASE(a_file_with_something_else_in_it_says_what_is_missing)
 {
 	const char *empty = put_file("empty", ""), *junk = put_file("junk", "hello\n");
-	const char *broken = put_file("broken",
-	    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+	const char *broken =
+	    put_file("broken", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
 
 	REFUSED(empty, certs("key.pem"), empty, "does not hold a certificate");
 	REFUSED(junk, certs("key.pem"), junk, "does not hold a certificate");
-	REFUSED(certs("key.pem"), certs("key.pem"), certs("key.pem"), "does not hold a certificate");
+	REFUSED(
+	    certs("key.pem"), certs("key.pem"), certs("key.pem"), "does not hold a certificate");
 	REFUSED(broken, certs("key.pem"), broken, "certificate is unusable");
 	REFUSED(certs("chain.pem"), empty, empty, "does not hold a private key");
 	REFUSED(certs("chain.pem"), junk, junk, "does not hold a private key");
-	REFUSED(certs("chain.pem"), certs("chain.pem"), certs("chain.pem"), "does not hold a private key");
+	REFUSED(certs("chain.pem"), certs("chain.pem"), certs("chain.pem"),
+	    "does not hold a private key");
 }
 
 CASE(a_broken_certificate_further_down_the_chain_is_not_overlooked)
 {
-	const char *broken = put_file("tail", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+	const char *broken =
+	    put_file("tail", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
 	const char *path = join_files("badchain.pem", certs("chain.pem"), broken);
 
 	REFUSED(path, certs("key.pem"), path, "certificate is unusable");
@@ -149,18 +153,24 @@ CASE(a_broken_certificate_further_down_the_chain_is_not_overlooked)
 
 CASE(a_key_of_another_certificate_does_not_match)
 {
-	REFUSED(certs("chain.pem"), certs("client.key"), certs("client.key"), "does not match the certificate in");
-	CHECK(shell("openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out %s 2>/dev/null", in_dir("rsa.key")));
-	REFUSED(certs("chain.pem"), in_dir("rsa.key"), in_dir("rsa.key"), "does not match the certificate in");
+	REFUSED(certs("chain.pem"), certs("client.key"), certs("client.key"),
+	    "does not match the certificate in");
+	CHECK(shell(
+	    "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out %s 2>/dev/null",
+	    in_dir("rsa.key")));
+	REFUSED(certs("chain.pem"), in_dir("rsa.key"), in_dir("rsa.key"),
+	    "does not match the certificate in");
 }
 
 CASE(a_passphrase_is_an_error_and_never_a_prompt)
 {
-	CHECK(shell("openssl pkcs8 -topk8 -in %s -passout pass:x -out %s", certs("key.pem"), in_dir("locked.key")));
-	CHECK(shell("openssl ec -aes128 -in %s -passout pass:x -out %s 2>/dev/null", certs("key.pem"),
-	    in_dir("locked-old.key")));
+	CHECK(shell("openssl pkcs8 -topk8 -in %s -passout pass:x -out %s", certs("key.pem"),
+	    in_dir("locked.key")));
+	CHECK(shell("openssl ec -aes128 -in %s -passout pass:x -out %s 2>/dev/null",
+	    certs("key.pem"), in_dir("locked-old.key")));
 	REFUSED(certs("chain.pem"), in_dir("locked.key"), in_dir("locked.key"), "passphrase");
-	REFUSED(certs("chain.pem"), in_dir("locked-old.key"), in_dir("locked-old.key"), "passphrase");
+	REFUSED(
+	    certs("chain.pem"), in_dir("locked-old.key"), in_dir("locked-old.key"), "passphrase");
 }
 
 CASE(a_bad_alpn_name_is_refused)

@@ -50,7 +50,8 @@ reason_has(int line, const struct pair *p, const char *words)
 	const char *why = p->t->ops->reason(p->t);
 
 	if (!why || !strstr(why, words) || strchr(why, '\n')) {
-		printf("# line %d: reason is \"%s\", not \"...%s...\"\n", line, why ? why : "(null)", words);
+		printf("# line %d: reason is \"%s\", not \"...%s...\"\n", line,
+		    why ? why : "(null)", words);
 		check_failed++;
 	}
 }
@@ -261,7 +262,8 @@ CASE(our_close_notify_ends_our_direction_only)
 		CHECK(p.t->ops->write(p.t, "more", 4) < 0);
 		CHECK_INT(client_reads(&p, got[1], 100, &n), SSL_ERROR_ZERO_RETURN);
 		CHECK_INT(n, 3);
-		CHECK(recv(p.cfd, &byte, 1, 0) == 0); /* the end of stream follows the close_notify */
+		CHECK(
+		    recv(p.cfd, &byte, 1, 0) == 0); /* the end of stream follows the close_notify */
 		CHECK_INT(SSL_write(p.c, sent[0], 16000), 16000);
 		CHECK_INT(server_reads(&p, got[0], 16000, &n), 16000);
 		CHECK(!memcmp(sent[0], got[0], n));
@@ -453,7 +455,8 @@ CASE(many_connections_share_the_buffers_and_none_is_mixed_up)
 		going = false;
 		for (int i = 0; i < N; i++) {
 			size_t k = EACH - put[i] < STEP ? EACH - put[i] : STEP;
-			ssize_t r = k ? p[i].t->ops->write(p[i].t, sent[0] + i * 1000 + put[i], k) : 0;
+			ssize_t r =
+			    k ? p[i].t->ops->write(p[i].t, sent[0] + i * 1000 + put[i], k) : 0;
 
 			CHECK(r >= 0 || r == -EAGAIN);
 			put[i] += r > 0 ? (size_t)r : 0;
@@ -464,7 +467,8 @@ CASE(many_connections_share_the_buffers_and_none_is_mixed_up)
 			p[i].t->ready |= TP_WRITE;
 			p[i].t->ops->flush(p[i].t);
 			ERR_clear_error();
-			while (have[i] < EACH && SSL_read_ex(p[i].c, in[i] + have[i], EACH - have[i], &n))
+			while (have[i] < EACH &&
+			       SSL_read_ex(p[i].c, in[i] + have[i], EACH - have[i], &n))
 				have[i] += n;
 			going |= have[i] < EACH;
 		}
@@ -512,7 +516,9 @@ CASE(alpn_is_agreed_or_left_out_but_never_a_reason_to_fail)
 		const char *offer, *agreed;
 	} tries[] = {
 		{ "\x02h2\x08http/1.1", "http/1.1" },
-		{ "\x03xyz\x06" "custom", "custom" },
+		{ "\x03xyz\x06"
+		  "custom",
+		    "custom" },
 		{ "\x02h2", NULL },
 		{ NULL, NULL },
 	};
@@ -525,7 +531,8 @@ CASE(alpn_is_agreed_or_left_out_but_never_a_reason_to_fail)
 	for (size_t i = 0; i < 4; i++) {
 		pair_tcp(&p, with, client_13, 0);
 		if (tries[i].offer)
-			SSL_set_alpn_protos(p.c, (const unsigned char *)tries[i].offer, (unsigned)strlen(tries[i].offer));
+			SSL_set_alpn_protos(p.c, (const unsigned char *)tries[i].offer,
+			    (unsigned)strlen(tries[i].offer));
 		CHECK(pair_shake(&p));
 		SSL_get0_alpn_selected(p.c, &name, &n);
 		CHECK_INT(n, tries[i].agreed ? strlen(tries[i].agreed) : 0);
@@ -564,7 +571,8 @@ CASE(nothing_can_be_resumed)
 	for (int i = 0; i < 2; i++) {
 		SSL_SESSION *s;
 
-		SSL_CTX_set_session_cache_mode(clients[i], SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_set_session_cache_mode(
+		    clients[i], SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 		SSL_CTX_sess_set_new_cb(clients[i], count_session);
 		sessions = 0;
 		CHECK(open_pair(&p, clients[i]));
@@ -661,7 +669,8 @@ odd_certificate(EVP_PKEY *key, int comment)
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
 	X509_gmtime_adj(X509_getm_notBefore(x), 0);
 	X509_gmtime_adj(X509_getm_notAfter(x), 86400);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)"a\nSSL_CLIENT_VERIFY=SUCCESS,\xc3\xa4", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+	    (const unsigned char *)"a\nSSL_CLIENT_VERIFY=SUCCESS,\xc3\xa4", -1, -1, 0);
 	X509_set_issuer_name(x, name);
 	X509_set_version(x, 2);
 	X509_set_pubkey(x, key);
@@ -728,7 +737,8 @@ CASE(a_client_of_an_old_version_is_told_what_is_missing)
 	pair_tcp(&p, server, client, 0);
 	CHECK(!pair_shake(&p));
 	CHECK_INT(p.served, -EPROTO);
-	REASON_HAS(&p, "no shared protocol version (client offered at most TLS 1.1, the minimum is TLS 1.2");
+	REASON_HAS(&p,
+	    "no shared protocol version (client offered at most TLS 1.1, the minimum is TLS 1.2");
 	REASON_HAS(&p, "server name localhost");
 	REASON_HAS(&p, "alert sent: protocol version");
 	/* and the alert has reached it */
@@ -800,7 +810,8 @@ CASE(other_protocols_are_recognised)
 	SAYS("\r\n\r\n\r\n\r\n", "the client did not speak TLS (it began with \"?????\")");
 	SAYS("", "the client closed the connection without a word");
 	SAYS("\x16\x03\x01", "the handshake was cut in the middle of a record");
-	SAYS("\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "the handshake was cut in the middle of a record");
+	SAYS("\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+	    "the handshake was cut in the middle of a record");
 }
 
 CASE(a_client_that_leaves_in_the_handshake)

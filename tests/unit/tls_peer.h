@@ -1,5 +1,6 @@
-/* tls_peer - for the unit tests of tls/: a link and an OpenSSL client of this process at the two ends
- * of a connection, both non-blocking, driven by turns.  Nothing waits longer than 5 s for an event. */
+/* tls_peer - for the unit tests of tls/: a link and an OpenSSL client of this process at the two
+ * ends of a connection, both non-blocking, driven by turns.  Nothing waits longer than 5 s for an
+ * event. */
 #ifndef TLS_PEER_H
 #define TLS_PEER_H
 
@@ -15,10 +16,10 @@
 #include <unistd.h>
 
 #include "base/transport.h"
+#include "check.h"
 #include "tls/bio.h"
 #include "tls/context.h"
 #include "tls/link.h"
-#include "check.h"
 
 #define PEER_WAIT 5000
 
@@ -195,7 +196,8 @@ pair_shake(struct pair *p)
 		if (p->served == 0 && r == 1)
 			return true;
 		if ((p->served && p->served != -EAGAIN) ||
-		    (r != 1 && e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE && p->served != -EAGAIN))
+		    (r != 1 && e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE &&
+			p->served != -EAGAIN))
 			return false;
 		if (!pair_wait(p, TP_READ))
 			return false;
