@@ -49,9 +49,14 @@ LIBS     := $(if $(CMD_OBJ),$(B)/libcmd.a) $(B)/libccfnet.a $(B)/libllhttp.a
 
 all: $(TOOLS) ## build the tools (default)
 
+# One short line each; V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),,@echo '  $1	$(@:$(B)/%=%)')
+
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(HOUSE) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(HOUSE) $(CFLAGS) -c -o $@ $<
 
 $(B)/cmd/%.o $(B)/tests/unit/%.o $(B)/tests/fuzz/%.o: HOUSE += -I.
 $(B)/lib/tls/%.o $(B)/tests/unit/%.o: HOUSE += $(SSL_CFLAGS)
@@ -60,27 +65,32 @@ $(B)/lib/wire/%.o $(B)/tests/unit/%.o $(B)/tests/fuzz/%.o: HOUSE += $(LLHTTP_CFL
 $(B)/libccfnet.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar crs $@ $(LIB_OBJ)
+	$(call say,AR)
+	$(Q)ar crs $@ $(LIB_OBJ)
 
 $(B)/libcmd.a: $(CMD_OBJ)
 	@rm -f $@
-	ar crs $@ $(CMD_OBJ)
+	$(call say,AR)
+	$(Q)ar crs $@ $(CMD_OBJ)
 
 # Empty where the system has the library.
 $(B)/libllhttp.a: Makefile
 	@mkdir -p $(B)/llhttp
 	@rm -f $@
-	$(if $(LLHTTP_LIBS),,set -e; for c in api http llhttp; do \
+	$(call say,AR)
+	$(Q)$(if $(LLHTTP_LIBS),,set -e; for c in api http llhttp; do \
 	  $(CC) $(CPPFLAGS) -std=c17 -DLLHTTP_STRICT_MODE=1 $(LLHTTP_CFLAGS) $(if $(SAN),$(SANITIZE),$(HARDEN)) \
 	    $(CFLAGS) -c -o $(B)/llhttp/$$c.o $(LLHTTP_SRC)/$$c.c; done)
-	ar crs $@ $(if $(LLHTTP_LIBS),,$(addprefix $(B)/llhttp/,api.o http.o llhttp.o))
+	$(Q)ar crs $@ $(if $(LLHTTP_LIBS),,$(addprefix $(B)/llhttp/,api.o http.o llhttp.o))
 
 $(TOOLS): $(B)/%: $(B)/cmd/%.o $(LIBS)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(TOOL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(TOOL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
 $(B)/ccf-tlsterm: TOOL_LIBS = $(SSL_LIBS)	# nobody else: a test asks ldd
 
 $(UNITS): %: %.o $(LIBS)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(SSL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(SSL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
 
 units: $(UNITS)
 objects: $(LIB_OBJ) $(CMD_OBJ) $(patsubst %.c,$(B)/%.o,$(TOOL_SRC) $(wildcard tests/unit/*.c))
@@ -91,7 +101,8 @@ fuzzers:
 fuzz-programs: $(patsubst %,$(B)/fuzz/%,$(FUZZERS))
 $(B)/fuzz/%: $(B)/tests/fuzz/%.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined -pthread -o $@ $< $(LIBS) $(SSL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined -pthread -o $@ $< $(LIBS) $(SSL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS)
 .SECONDARY: $(patsubst %,$(B)/tests/fuzz/%.o,$(FUZZERS)) $(patsubst $(B)/%,$(B)/%.o,$(UNITS))
 
 check: $(TOOLS) units fuzzers ## run every test; T=WORD only what has WORD in its name

@@ -237,7 +237,7 @@ page_statuses() {
 
 	for page in "$ROOT"/man/*.[1-8]; do
 		expect_status 0 mandoc -T lint -W warning "$page"
-		diff <(grep '^\.Sh ' "$page" | grep -nE 'NAME|SYNOPSIS|DESCRIPTION|ENVIRONMENT|FILES|EXIT STATUS|EXAMPLES|SEE ALSO|STANDARDS|CAVEATS' | cut -d: -f2) \
+		diff <(grep '^\.Sh ' "$page" | grep -nE '^.Sh (NAME|SYNOPSIS|DESCRIPTION|ENVIRONMENT|FILES|EXIT STATUS|EXAMPLES|SEE ALSO|STANDARDS|CAVEATS)$' | cut -d: -f2) \
 		    <(for section in NAME SYNOPSIS DESCRIPTION ENVIRONMENT FILES 'EXIT STATUS' EXAMPLES 'SEE ALSO' STANDARDS CAVEATS; do
 			grep "^\.Sh $section\$" "$page" || :
 		done)

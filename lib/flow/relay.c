@@ -275,7 +275,7 @@ lane_end(struct relay *r, struct lane *l)
 	/* a close_notify that finds the peer gone is no loss: many clients do not wait for it */
 	if (to->tp->ended && to->tp->ops->unsent(to->tp) == 0)
 		to->settled = true;
-	rc = l->discard ? 0 : to->tp->ops->finish(to->tp);
+	rc = l->discard || (to == &r->b && r->cfg.keep_b) ? 0 : to->tp->ops->finish(to->tp);
 	if (rc == 0 || (rc != -EAGAIN && to->settled))
 		l->state = LANE_DONE;
 	else if (rc != -EAGAIN) {
@@ -532,6 +532,22 @@ relay_judge(struct relay *r)
 	return true;
 }
 
+/* The peer's end is all of it.  Where b has ended too, or is about to, it is an end like any other. */
+static bool
+relay_peer_left(struct relay *r, bool more)
+{
+	struct relay_end end = { .reason = "left", .by = "peer" };
+	bool holds = lane_holds(&r->out);
+
+	if (r->cfg.peer_end == RELAY_PEER_HALF || r->failed || r->in.state != LANE_DONE ||
+	    (r->out.state != LANE_OPEN && !holds))
+		return false;
+	if (r->cfg.peer_end == RELAY_PEER_IDLE && (more || holds))
+		return false;
+	relay_over(r, &end, false);
+	return true;
+}
+
 static void
 relay_step(struct relay *r)
 {
@@ -540,7 +556,11 @@ relay_step(struct relay *r)
 	if (r->state != RELAY_MOVING)
 		return;
 	more = lane_pump(r, &r->in);
+	if (r->cfg.peer_end == RELAY_PEER_GONE && relay_peer_left(r, more))
+		return;
 	more |= lane_pump(r, &r->out);
+	if (relay_peer_left(r, more))
+		return;
 	/* a session that was full has been emptied, and raises no event */
 	if (r->b.tp->rfd == -1 && lane_holds(&r->in) && !lane_holds(&r->out))
 		more = true;

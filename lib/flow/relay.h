@@ -33,12 +33,19 @@ struct relay_hooks {    /* what a side cannot know by itself; each may be NULL *
 	void *arg;
 };
 
+enum relay_peer_end {   /* what the end of a's stream says, while b has not ended */
+	RELAY_PEER_HALF, /* that was all from there: b may go on talking */
+	RELAY_PEER_IDLE, /* it is over as soon as b has nothing to say just now */
+	RELAY_PEER_GONE, /* it is over: what b still has is not for this peer (relay_rest) */
+};
+
 struct relay_config {
 	struct transport *a, *b; /* taken */
 	struct relay_hooks a_hooks, b_hooks;
 	bool indifferent; /* b may stop listening (a COMMAND, a session): then what a still sends is read and dropped */
 	bool stdio;       /* b is our standard input and output: what came before a cut is still written */
-	bool keep_b;      /* at the end b is not closed: it is the caller's again */
+	bool keep_b;      /* b is not ended, nor closed at the end: it is the caller's again */
+	enum relay_peer_end peer_end;
 	bool bare_is_cut; /* an end of stream without close_notify is a cut */
 	int64_t idle, half_close, flush; /* ms, -1: none */
 	const void *first; /* bytes for a that come before b's (copied), or NULL */

@@ -1,0 +1,403 @@
+# caps - how many sessions an interface lets in, who counts them, and how several terminators share them.
+
+load helpers
+
+# --- clients that do as they are told ---
+
+# clients NAME ADDRESS [OPTION...]: tests/peer/clients.py; it obeys `tell NAME COMMAND...`, and what happens to
+# each of its clients is a line of NAME.out.
+clients() {
+	local fd
+
+	mkfifo "$1.in"
+	exec {fd}<>"$1.in"
+	TELL[$1]=$fd
+	SPAWN_IN=$1.in spawn "$1" python3 "$HERE/peer/clients.py" "${@:2}"
+}
+
+tell() {
+	echo "${@:2}" >&"${TELL[$1]}"
+}
+
+# saw NAME CLIENT TEXT: this client sees that, sooner or later.
+saw() {
+	await_line "$1.out" "^$2 $3\$"
+}
+
+# times N FILE PATTERN: so many lines of FILE match.
+times() {
+	[ "$(grep -c -E -e "$3" "$2")" = "$1" ]
+}
+
+# asked NAME PATTERN: on USR1 it answers with a status line that matches.
+asked() {
+	local before
+
+	before=$(wc -l <"$1.log")
+	kill -USR1 "${PID[$1]}"
+	eventually answered "$1" "$before"
+	answered "$1" "$before" "$2"
+}
+
+answered() {
+	tail -n "+$(($2 + 1))" "$1.log" | grep -E ' open, peak | connections, ' | grep -q -E -e "${3-}"
+}
+
+# is_open N [NAME]: the listener counts N connections on its interface.
+is_open() {
+	eventually asked lst "${2-rpc}: [a-z, ]*, $1 open, "
+}
+
+# keeps NAME=FDS...: sooner or later they have no descriptor more or less than that.
+keeps() {
+	local pair
+
+	for pair in "$@"; do
+		eventually has_fds "${pair%=*}" "${pair#*=}"
+	done
+}
+
+has_fds() {
+	[ "$(fd_count "$1")" = "$2" ] || {
+		ls -l "/proc/${PID[$1]}/fd"
+		return 1
+	}
+}
+
+setup() {
+	common_setup
+	declare -gA TELL=()
+	CAPPED='echo "capped=${CCF_CAPPED-no}"; cat'
+}
+
+# --- the caps ---
+
+@test "exactly soft connections are unmarked, then they are marked up to hard, then closed at accept" {
+	local i
+
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --max-open-sessions-soft 3 --max-open-sessions-hard 5 \
+	    rpc=127.0.0.1:0 -- sh -c "$CAPPED"
+	base=$(fd_count lst)
+	clients cl "$(address a.json rpc)"
+	tell cl open 7
+	for i in 1 2 3; do saw cl $i 'data capped=no'; done
+	for i in 4 5; do saw cl $i 'data capped=1'; done
+	for i in 6 7; do saw cl $i closed; done
+	asked lst 'rpc: listening, 5 open, peak 5, soft 3, hard 5, accepted 5, capped 2, refused 2$'
+
+	tell cl send 1 5 on
+	for i in 1 2 3 4 5; do saw cl $i 'data on'; done
+	tell cl close 2 2
+	is_open 4
+	tell cl open 2
+	saw cl 8 'data capped=1'
+	saw cl 9 closed
+	tell cl close 1 9
+	is_open 0
+	tell cl open 1
+	saw cl 10 'data capped=no'
+	tell cl end
+	is_open 0
+	asked lst 'accepted 7, capped 3, refused 3$'
+	keeps lst="$base"
+}
+
+@test "a COMMAND behind the terminator sees the mark, with TLS and without" {
+	local how i
+
+	certs
+	for how in tls plain; do
+		mkdir $how
+		if [ $how = tls ]; then
+			how_term=(--cert "$CERTS/chain.pem" --key "$CERTS/key.pem") how_cl=(--tls "$CERTS/ca.pem")
+		else
+			how_term=(--plaintext) how_cl=()
+		fi
+		pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json \
+		    --max-open-sessions-soft 2 --max-open-sessions-hard 4 rpc=127.0.0.1:0 '|' \
+		    term ccf-tlsterm "${how_term[@]}" -- sh -c "$CAPPED"
+		base=$(fd_count term)
+		clients cl-$how "$(address a.json rpc)" "${how_cl[@]}"
+		tell cl-$how open 4
+		for i in 1 2; do saw cl-$how $i 'data capped=no'; done
+		for i in 3 4; do saw cl-$how $i 'data capped=1'; done
+		asked lst 'rpc: listening, 4 open, peak 4, soft 2, hard 4, accepted 4, capped 2, refused 0$'
+		tell cl-$how end
+		is_open 0
+		asked term '^ccf-tlsterm: info: 0 connections'
+		keeps term="$base"
+		stop lst
+		[ "$ended" = 0 ]
+		ends_with 0 term
+	done
+}
+
+@test "above the soft cap the echo session closes at the first bytes, with TLS and without" {
+	local how i
+
+	certs
+	for how in tls plain; do
+		if [ $how = tls ]; then
+			how_term=(--cert "$CERTS/chain.pem" --key "$CERTS/key.pem") how_cl=(--tls "$CERTS/ca.pem")
+		else
+			how_term=(--plaintext) how_cl=()
+		fi
+		pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json \
+		    --max-open-sessions-soft 2 --max-open-sessions-hard 4 rpc=127.0.0.1:0 '|' \
+		    term ccf-tlsterm "${how_term[@]}" --app echo
+		clients cl-$how "$(address a.json rpc)" "${how_cl[@]}"
+		tell cl-$how open 4
+		saw cl-$how 4 connected
+		is_open 4
+		tell cl-$how send 1 4 hello
+		for i in 1 2; do saw cl-$how $i 'data hello'; done
+		for i in 3 4; do saw cl-$how $i closed; done
+		is_open 2
+		run ! grep -E '^[34] data' cl-$how.out
+		tell cl-$how open 1
+		saw cl-$how 5 connected
+		is_open 3
+		tell cl-$how send 1 2 still
+		for i in 1 2; do saw cl-$how $i 'data still'; done
+		tell cl-$how end
+		is_open 0
+		stop lst
+		ends_with 0 term
+	done
+}
+
+@test "every interface has its own caps" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --max-open-sessions-soft 1 --max-open-sessions-hard 2 \
+	    one=127.0.0.1:0 two=127.0.0.1:0 -- sh -c "$CAPPED"
+	clients one "$(address a.json one)"
+	clients two "$(address a.json two)"
+	tell one open 3
+	saw one 3 closed
+	is_open 2 one
+	is_open 0 two
+	tell two open 1
+	saw two 1 'data capped=no'
+	tell one end
+	is_open 0 one
+	is_open 1 two
+}
+
+@test "without credit nobody is accepted, but who is above the hard cap is closed all the same" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link --max-open-sessions-soft 2 \
+	    --max-open-sessions-hard 3 rpc=127.0.0.1:0
+	spawn peer python3 "$HERE/peer/handoff.py" consume link --echo --credit 2
+	await_line lst.log 'rpc: listening'
+	clients cl "$(address a.json rpc)"
+	tell cl open 3
+	saw cl 3 connected
+	is_open 2
+	tell cl send 1 3 hello
+	saw cl 2 'data hello'
+	asked lst ' 2 open, .*accepted 2, capped 0, refused 0$'		# the third waits in the kernel
+	tell cl close 1 1		# its end brings one more credit
+	saw cl 3 'data hello'
+	is_open 2
+	stop peer KILL
+	is_open 0
+	saw cl 2 '(closed|reset)'
+
+	spawn peer2 python3 "$HERE/peer/handoff.py" consume link --echo --credit 3
+	tell cl open 5
+	saw cl 8 connected
+	tell cl send 4 8 again
+	saw cl 6 'data again'
+	saw cl 7 '(closed|reset)'	# full, and no credit is left
+	saw cl 8 '(closed|reset)'
+	asked lst ' 3 open, .*refused 2$'
+}
+
+@test "the count returns to zero when the consumer is killed, and the next one serves" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link --max-open-sessions-soft 8 \
+	    --max-open-sessions-hard 10 rpc=127.0.0.1:0
+	base=$(fd_count lst)
+	spawn term ccf-tlsterm --plaintext --from link --app echo
+	await_line lst.log 'rpc: listening'
+	clients cl "$(address a.json rpc)"
+	tell cl open 12
+	saw cl 12 closed
+	asked lst ' 10 open, .*capped 2, refused 2$'
+	tell cl send 1 8 hello
+	saw cl 8 'data hello'
+	stop term KILL
+	is_open 0
+	eventually times 12 cl.out ' (closed|reset)$'
+	keeps lst="$base"
+	asked lst '10 lost with a link' || asked lst '0 links, 0 connections there, 10 lost with a link'
+
+	spawn term2 ccf-tlsterm --plaintext --from link --app echo
+	eventually asked lst ' 1 links, 0 connections'
+	tell cl open 10
+	saw cl 22 connected
+	is_open 10
+	tell cl send 1 99 hello
+	saw cl 20 'data hello'
+	saw cl 22 closed
+	asked lst ' 8 open, peak 10, .*accepted 20, capped 4, refused 2$'
+}
+
+@test "the count returns to zero when a third process, that the consumer handed on to, is killed" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to first --max-open-sessions-soft 8 \
+	    --max-open-sessions-hard 10 rpc=127.0.0.1:0
+	spawn term ccf-tlsterm --plaintext --from first --to second
+	spawn third ccf-tlsterm --plaintext --from second --app echo
+	await_line lst.log 'rpc: listening'
+	eventually asked term '^ccf-tlsterm: info: 0 connections'
+	base=$(fd_count term)
+	clients cl "$(address a.json rpc)"
+	tell cl open 6
+	tell cl send 1 6 hello
+	saw cl 6 'data hello'
+	is_open 6
+	stop third KILL
+	is_open 0
+	eventually times 6 cl.out ' reset$'	# never a clean end
+	keeps term=$((base - 1))		# its link to the third has gone, too
+
+	spawn third2 ccf-tlsterm --plaintext --from second --app echo
+	tell cl open 3
+	tell cl send 7 9 again
+	saw cl 9 'data again'
+	is_open 3
+	tell cl end
+	is_open 0
+	keeps term="$base"
+}
+
+@test "a connection that was given outlives the one who gave it, and is counted until it ends" {
+	spawn back ccf-listen --ready-fd 9 --address-file b.json back=127.0.0.1:0 -- cat
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to first rpc=127.0.0.1:0
+	spawn term ccf-tlsterm --plaintext --from first --to second
+	spawn conn ccf-connect --from second "$(address b.json back)"
+	await_line lst.log 'rpc: listening'
+	base=$(fd_count lst)
+	clients cl "$(address a.json rpc)"
+	tell cl open 5
+	tell cl send 1 5 hello
+	eventually times 5 cl.out ' data hello$'
+	asked conn '^ccf-connect: info: 0 connections'
+	stop conn KILL
+	tell cl send 1 5 again
+	eventually times 5 cl.out ' data again$'
+	is_open 5
+	tell cl end
+	is_open 0
+	keeps lst="$base"
+}
+
+@test "what the next tool refuses is not counted for long" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to first rpc=127.0.0.1:0
+	spawn term ccf-tlsterm --plaintext --from first --to second
+	spawn conn ccf-connect --from second "127.0.0.1:$(free_port)"
+	await_line lst.log 'rpc: listening'
+	clients cl "$(address a.json rpc)"
+	tell cl open 40
+	eventually times 40 cl.out ' reset$'
+	is_open 0
+	asked lst 'accepted 40,'
+	asked term '^ccf-tlsterm: info: 0 connections'
+	asked conn '^ccf-connect: info: 0 connections'
+}
+
+@test "clients that come and go in a hurry leave no count and no descriptor" {
+	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    term ccf-tlsterm --plaintext --app echo
+	lst=$(fd_count lst) term=$(fd_count term)
+	for i in 1 2 3; do
+		clients cl$i "$(address a.json rpc)"
+		tell cl$i open 200
+		tell cl$i send 1 100 hello
+		tell cl$i close 50 150
+		[ $i = 2 ] || tell cl$i end
+	done
+	for i in 1 3; do ends_with 0 cl$i; done
+	is_open 99
+	stop cl2 KILL
+	is_open 0
+	asked lst 'accepted 600, capped 0, refused 0$'
+	asked term '^ccf-tlsterm: info: 0 connections'
+	keeps lst="$lst" term="$term"
+}
+
+# --- several terminators ---
+
+# share NAME: how many connections a terminator holds.
+share() {
+	asked "$1" . || return
+	sed -n 's/.*info: \([0-9]*\) connections, .*/\1/p' "$1.log" | tail -n 1
+}
+
+@test "two terminators on one PATH, both held open, share 1,000 connections evenly" {
+	local one two
+
+	[ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 2200 ] || skip "2200 descriptors are not allowed here"
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link rpc=127.0.0.1:0
+	spawn one ccf-tlsterm --plaintext --from link --app echo
+	spawn two ccf-tlsterm --plaintext --from link --app echo
+	eventually asked lst ' 2 links, 0 connections'
+	eventually asked lst 'rpc: listening'
+	base=$(fd_count lst) base_one=$(fd_count one) base_two=$(fd_count two)
+	clients cl "$(address a.json rpc)"
+	tell cl open 1000
+	await_line cl.out '^1000 connected' 20
+	is_open 1000
+	tell cl send 1 1000 hello
+	eventually times 1000 cl.out ' data hello$'
+	one=$(share one) two=$(share two)
+	echo "one has $one, two has $two"
+	[ $((one + two)) = 1000 ]
+	[ "$one" -ge 450 ] && [ "$two" -ge 450 ] || false
+	asked lst ' 1000 open, .*capped 0, refused 0$'
+	tell cl end
+	is_open 0
+	keeps lst="$base" one="$base_one" two="$base_two"
+}
+
+@test "a terminator is drained and replaced under load, and no client sees an error" {
+	local done_before
+
+	certs
+	tls=(ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from link --to dial:inner)
+	spawn back ccf-listen --ready-fd 9 --address-file b.json --to back rpc=127.0.0.1:0
+	spawn echo ccf-tlsterm --plaintext --from back --app echo
+	spawn conn ccf-connect --from bind:inner "$(address b.json rpc)"
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link rpc=127.0.0.1:0
+	spawn one "${tls[@]}"
+	spawn two "${tls[@]}"
+	eventually asked lst ' 2 links, 0 connections'
+	await_line lst.log 'rpc: listening'
+
+	clients held "$(address a.json rpc)" --tls "$CERTS/ca.pem"
+	tell held open 4
+	saw held 4 connected
+	tell held send 1 4 hello
+	eventually times 4 held.out ' data hello$'
+	spawn load python3 "$HERE/peer/clients.py" "$(address a.json rpc)" --tls "$CERTS/ca.pem" --load 6 --bytes 20000
+	await_line load.out '^20 done'
+
+	kill -TERM "${PID[one]}"
+	await_line one.log 'draining'
+	await_line load.out '^40 done'
+	spawn three "${tls[@]}"
+	eventually asked lst ' 3 links, '		# the drained one stays as long as its clients
+	tell held send 1 4 again
+	eventually times 4 held.out ' data again$'
+	tell held end
+	ends_with 0 one
+	eventually asked three '[1-9][0-9]* connections'	# the new one has its part
+
+	kill -TERM "${PID[two]}"
+	ends_with 0 two
+	done_before=$(grep -c ' done$' load.out)
+	await_line load.out "^$((done_before * 10 + 30)) done"
+	stop load
+	tail -n 1 load.out
+	grep -q -E '^in all: [0-9]+ done, 0 failed$' load.out
+	run ! grep failed: load.out
+	is_open 0
+	asked lst ' 0 lost with a link'
+}
