@@ -33,7 +33,7 @@ static const struct opt options[] = {
 	    "connections the kernel may queue (4096)" },
 	{ 0, "deny", "CIDR", OPT_LIST, &deny_text, 0, 0, NULL,
 	    "close what comes from there (repeatable)" },
-	{ 0, "drain-timeout", "TIME", OPT_TIME, &tool.drain_timeout, 0, 0, NULL,
+	{ 0, "drain-timeout", "TIME", OPT_LIMIT, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
 	STDIO_OPTS(times),
 	{ 0, "id-prefix", "WORD", OPT_TEXT, &id_prefix, 0, 0, NULL,

@@ -14,7 +14,7 @@ struct stdio_times {
 
 #define STDIO_TIMES { .idle = -1, .half_close = -1, .flush = 30000 }
 #define STDIO_OPTS(t) \
-	{ 0, "flush-timeout", "TIME", OPT_TIME, &(t).flush, 0, 0, NULL, \
+	{ 0, "flush-timeout", "TIME", OPT_LIMIT, &(t).flush, 0, 0, NULL, \
 	    "for the other side to acknowledge the last byte (30s)" }
 
 int stdio_join(int fd, const struct stdio_times *, int keep, const void *first, size_t len,

@@ -88,7 +88,7 @@ say_in(char *buf, size_t cap, int64_t n, const struct unit *units)
 static const struct unit *
 units_of(const struct opt *o)
 {
-	return o->kind == OPT_TIME ? times : o->kind == OPT_SIZE ? sizes : numbers;
+	return o->kind == OPT_TIME || o->kind == OPT_LIMIT ? times : o->kind == OPT_SIZE ? sizes : numbers;
 }
 
 static int
@@ -122,8 +122,11 @@ static int
 take_number(const struct opt *o, const char *value, char *msg, size_t cap)
 {
 	bool negative = *value == '-';
-	int64_t n;
-	int r = parse_unit(value + negative, units_of(o), &n);
+	int64_t n = 0;
+	int r = 0;
+
+	if (o->kind != OPT_LIMIT || strcmp(value, "none") != 0)
+		r = parse_unit(value + negative, units_of(o), &n);
 
 	if (r < 0)
 		return bad_number(o, value, r, msg, cap);
@@ -132,7 +135,7 @@ take_number(const struct opt *o, const char *value, char *msg, size_t cap)
 	if (o->min || o->max ? n < o->min || n > o->max : n < 0)
 		return bad_number(
 		    o, value, negative && !o->min && !o->max ? -EINVAL : -ERANGE, msg, cap);
-	*(int64_t *)o->to = n;
+	*(int64_t *)o->to = n == 0 && o->kind == OPT_LIMIT ? -1 : n;
 	return 0;
 }
 
@@ -193,6 +196,7 @@ take(const struct opt *o, const char *value, char *msg, size_t cap)
 	case OPT_NUMBER:
 	case OPT_SIZE:
 	case OPT_TIME:
+	case OPT_LIMIT:
 		return take_number(o, value, msg, cap);
 	case OPT_WORD:
 		return take_word(o, value, msg, cap);

@@ -15,6 +15,7 @@ enum opt_kind {
 	OPT_NUMBER,	/* to: int64_t, min..max */
 	OPT_SIZE,	/* to: int64_t bytes: integer and k, M, G (1024); a bare number is bytes */
 	OPT_TIME,	/* to: int64_t ms: integer and ms, s, m, h; a bare number is an error */
+	OPT_LIMIT,	/* the same for a deadline: "none", or 0 with any unit, is -1: no limit */
 	OPT_WORD,	/* to: int, the index of the word in words */
 };
 

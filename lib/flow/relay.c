@@ -198,7 +198,8 @@ pull_copy(struct relay *r, struct lane *l)
 	put = to->ops->write(to, scratch, (size_t)n);
 	if (put < 0 && put != -EAGAIN) {
 		lane_refused(r, l, (int)put);
-		return n;
+		if (!r->cfg.keep_b)
+			return n;
 	}
 	l->unflushed = put > 0;
 	if (put < 0)
@@ -395,6 +396,7 @@ relay_over(struct relay *r, const struct relay_end *how, bool cut)
 	r->state = RELAY_OVER;
 	end.in = a->in;
 	end.out = a->out;
+	end.more = r->out.state == LANE_OPEN || lane_holds(&r->out);
 	reactor_forget(r->reactor, &r->a.r);
 	reactor_forget(r->reactor, &r->b.r);
 	if (r->b.split)
@@ -532,17 +534,41 @@ relay_judge(struct relay *r)
 	return true;
 }
 
-/* The peer's end is all of it.  Where b has ended too, or is about to, it is an end like any other. */
+/* What b has to say just now is kept for another peer, or it turns out that b has ended. */
+static void
+lane_hold(struct relay *r, struct lane *l)
+{
+	struct transport *from = l->from->tp;
+	ssize_t n;
+	int rc = 0;
+
+	if (l->state != LANE_OPEN || lane_holds(l))
+		return;
+	n = from->ops->read(from, scratch, sizeof(scratch));
+	if (n == 0)
+		l->state = LANE_ENDING;
+	else if (n > 0)
+		rc = lane_keep(l, scratch, (size_t)n);
+	if (rc < 0 || (n < 0 && n != -EAGAIN))
+		fail(r, l->from, rc < 0 ? rc : (int)n);
+}
+
+/* Has the peer, with its end, gone for good?  Where b has ended too, or is about to, its end is one
+ * like any other. */
 static bool
-relay_peer_left(struct relay *r, bool more)
+relay_peer_left(struct relay *r, bool idle)
 {
 	struct relay_end end = { .reason = "left", .by = "peer" };
-	bool holds = lane_holds(&r->out);
+	enum relay_peer_end means = r->cfg.peer_end;
 
-	if (r->cfg.peer_end == RELAY_PEER_HALF || r->failed || r->in.state != LANE_DONE ||
-	    (r->out.state != LANE_OPEN && !holds))
+	if (means == RELAY_PEER_HALF || r->in.state != LANE_DONE || r->failed)
 		return false;
-	if (r->cfg.peer_end == RELAY_PEER_IDLE && (more || holds))
+	r->b.tp->ready |= TP_READ;
+	if (means == RELAY_PEER_GONE)
+		lane_hold(r, &r->out);
+	else if (!idle || lane_holds(&r->out))
+		return false;
+	if (r->failed || (r->out.state != LANE_OPEN && !lane_holds(&r->out)))
 		return false;
 	relay_over(r, &end, false);
 	return true;
@@ -556,10 +582,10 @@ relay_step(struct relay *r)
 	if (r->state != RELAY_MOVING)
 		return;
 	more = lane_pump(r, &r->in);
-	if (r->cfg.peer_end == RELAY_PEER_GONE && relay_peer_left(r, more))
+	if (r->cfg.peer_end == RELAY_PEER_GONE && relay_peer_left(r, true))
 		return;
 	more |= lane_pump(r, &r->out);
-	if (relay_peer_left(r, more))
+	if (relay_peer_left(r, !more))
 		return;
 	/* a session that was full has been emptied, and raises no event */
 	if (r->b.tp->rfd == -1 && lane_holds(&r->in) && !lane_holds(&r->out))

@@ -21,6 +21,7 @@ struct relay_end {
 	int error;          /* the errno behind it, or 0 */
 	const char *by;     /* who ended it: peer, inner, us */
 	uint64_t in, out;   /* plaintext bytes from and to the peer */
+	bool more;          /* b had more for a, or had not ended: with status 0, the peer left (peer_end) */
 };
 
 struct relay_hooks {    /* what a side cannot know by itself; each may be NULL */

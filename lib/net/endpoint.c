@@ -166,16 +166,15 @@ forget_answer(struct endpoint *ep)
 	ep->awaits = NULL;
 }
 
-/* Full jitter: many who lost the same peer do not come back together. */
-static int64_t
-retry_delay(const struct endpoint *ep)
+int64_t
+endpoint_backoff(const struct endpoint_plan *plan, unsigned n)
 {
-	int64_t most = ep->plan.retry_min;
+	int64_t most = plan->retry_min;
 
-	for (unsigned n = 0; n < ep->tried && most < ep->plan.retry_max; n++)
+	for (; n > 0 && most < plan->retry_max; n--)
 		most *= 2;
-	if (most > ep->plan.retry_max)
-		most = ep->plan.retry_max;
+	if (most > plan->retry_max)
+		most = plan->retry_max;
 	if (most <= 0)
 		return 0;
 	return arc4random_uniform(most < UINT32_MAX ? (uint32_t)most + 1 : UINT32_MAX);
@@ -187,7 +186,7 @@ fail(struct endpoint *ep, enum endpoint_state state, int64_t now)
 	fds_close(&ep->fd);
 	forget_answer(ep);
 	enter(ep, state);
-	ep->deadline = retry_left(ep) ? clock_after(now, retry_delay(ep)) : CLOCK_NEVER;
+	ep->deadline = retry_left(ep) ? clock_after(now, endpoint_backoff(&ep->plan, ep->tried)) : CLOCK_NEVER;
 }
 
 /* --- reaching one address --- */

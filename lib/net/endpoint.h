@@ -107,5 +107,8 @@ int endpoint_listen(struct endpoint *, const struct addr *, int family);
 void endpoint_peer(struct endpoint *, int fd); /* FRESH -> CONNECTED; takes fd */
 void endpoint_lost(struct endpoint *);	/* CONNECTED -> DISCONNECTED; closes fd if still held */
 void endpoint_again(struct endpoint *); /* DISCONNECTED -> RECONNECTING -> FRESH; then EP_START */
+int64_t endpoint_backoff(const struct endpoint_plan *, unsigned n);
+/* ms to wait before the n-th time again, from 0: full jitter, so that many who lost the same peer do not come back
+ * together. */
 
 #endif

@@ -14,7 +14,7 @@ static struct {
 	int verbose, log;
 	const char *to;
 	struct opt_list allow;
-	int64_t backlog, count, buffered, idle, any;
+	int64_t backlog, count, buffered, idle, any, limit;
 } got;
 
 static const struct opt rows[] = {
@@ -29,6 +29,7 @@ static const struct opt rows[] = {
 		"bytes held, in all, in both directions, until whoever reads them has caught up "
 		"with whoever writes them (64M)" },
 	{ 0, "idle-timeout", "TIME", OPT_TIME, &got.idle, .help = "close a silent peer (60s)" },
+	{ 0, "limit", "TIME", OPT_LIMIT, &got.limit, .help = "a deadline" },
 	{ 0, "any-timeout", "TIME", OPT_TIME, &got.any, -1, 3600000, .help = "short" },
 	{ 0, "log", "FORMAT", OPT_WORD, &got.log, .words = words, .help = "text or json" },
 	{ 'h', "help", NULL, OPT_FLAG, &got.help, .help = "print this" },
@@ -141,6 +142,21 @@ CASE(each_mistake_has_its_sentence)
 	refused("--log xml", "--log xml: say text or json");
 }
 
+CASE(a_deadline_can_be_none)
+{
+	for (const char *const *p = (const char *const[]){ "--limit none", "--limit 0s", "--limit 0ms",
+		 "--limit=0h", NULL };
+	     *p; p++) {
+		got.limit = 42;
+		CHECK(parse(*p) > 0);
+		CHECK_INT(got.limit, -1);
+	}
+	CHECK_INT(parse("--limit 2s"), 3);
+	CHECK_INT(got.limit, 2000);
+	CHECK_INT(parse("--limit nobody"), -EINVAL);
+	CHECK_INT(parse("--idle-timeout none"), -EINVAL);
+}
+
 CASE(a_short_buffer_cuts_the_sentence)
 {
 	char tiny[8], *argv[] = { (char *)"x", (char *)"--log", (char *)"xml", NULL };
@@ -210,7 +226,7 @@ main(void)
 	    RUN(every_kind_takes_its_value),
 	    RUN(options_and_operands_mix_up_to_two_dashes),
 	    RUN(each_mistake_has_its_sentence),
-	    RUN(a_short_buffer_cuts_the_sentence),
+	    RUN(a_deadline_can_be_none), RUN(a_short_buffer_cuts_the_sentence),
 	    RUN(sizes_and_times_are_exact),
 	    RUN(help_is_aligned_within_80_columns),
 	    { 0 },
