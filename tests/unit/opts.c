@@ -144,8 +144,8 @@ CASE(each_mistake_has_its_sentence)
 
 CASE(a_deadline_can_be_none)
 {
-	for (const char *const *p = (const char *const[]){ "--limit none", "--limit 0s", "--limit 0ms",
-		 "--limit=0h", NULL };
+	for (const char *const *p = (const char *const[]){ "--limit none", "--limit 0s",
+		 "--limit 0ms", "--limit=0h", NULL };
 	     *p; p++) {
 		got.limit = 42;
 		CHECK(parse(*p) > 0);
@@ -226,7 +226,8 @@ main(void)
 	    RUN(every_kind_takes_its_value),
 	    RUN(options_and_operands_mix_up_to_two_dashes),
 	    RUN(each_mistake_has_its_sentence),
-	    RUN(a_deadline_can_be_none), RUN(a_short_buffer_cuts_the_sentence),
+	    RUN(a_deadline_can_be_none),
+	    RUN(a_short_buffer_cuts_the_sentence),
 	    RUN(sizes_and_times_are_exact),
 	    RUN(help_is_aligned_within_80_columns),
 	    { 0 },
