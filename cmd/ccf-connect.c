@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/env.h"
+#include "base/fds.h"
 #include "base/log.h"
 #include "cmd/stdio.h"
 #include "cmd/tool.h"
@@ -79,8 +80,18 @@ static struct dialler dialler;
 static struct dial dial;
 static struct joiner joiner;
 static struct hub sources[HUB_LINKS_MAX], sink;
-static unsigned sources_open;
+static unsigned sources_opened, sources_open;
+static bool sink_opened;
 static char **command;
+
+static void
+leave(void)
+{
+	for (unsigned i = 0; i < sources_opened; i++)
+		hub_close(&sources[i]);
+	if (sink_opened)
+		hub_close(&sink);
+}
 
 static void
 say_note(struct endpoint *ep, const char *text)
@@ -140,44 +151,84 @@ static struct relay *joined;
 static char rest[RELAY_REST_MAX];
 static size_t rest_len;
 static int joined_fd = -1;
+static int64_t joined_at;
+static uint64_t sent, unknown; /* of all connections together */
+static unsigned in_a_row;      /* connections that did not last */
+static struct timer again_timer;
 
 /* What the peer's kernel has, and what nobody can know about: never sent twice. */
 static void
 stdio_account(const struct relay_end *end)
 {
-	int64_t unsent = joined_fd == -1 ? 0 : socket_unsent(joined_fd);
-	int64_t acked = (int64_t)end->out - unsent;
+	int64_t acked = joined_fd == -1 ? 0 : socket_acked(joined_fd);
+	uint64_t known = acked < 0 ? 0 : (uint64_t)acked;
 
-	if (acked < 0)
-		acked = 0;
+	if (known > end->out || (acked < 0 && end->status == CCF_OK))
+		known = end->out; /* a Unix socket: who leaves bytes unread resets */
+	sent += end->out;
+	unknown += end->out - known;
 	log_event(LOG_L_WARN, NULL, "disconnected", NULL,
-	    "disconnected (%s): %" PRId64 " bytes acknowledged, %" PRId64
+	    "disconnected (%s): %" PRIu64 " bytes acknowledged, %" PRIu64
 	    " unknown, %zu kept; connecting again",
-	    end->reason, acked, (int64_t)end->out - acked, rest_len);
+	    end->reason, known, end->out - known, rest_len);
+}
+
+/* Cut, or closed by the peer while there is more to say.  Who had his say has nothing to go on with,
+ * but who never says anything listens on. */
+static bool
+stdio_goes_on(const struct relay_end *end)
+{
+	if (!reconnect || (end->status != CCF_CUT && end->status != CCF_OK))
+		return false;
+	return end->more || (end->status == CCF_CUT && sent + end->out == 0);
+}
+
+static void
+stdio_again(struct timer *t)
+{
+	(void)t;
+	endpoint_again(&dial.ep);
+	dial_restart(&dial);
+}
+
+/* A peer that takes a connection and drops it is not asked again at once. */
+static void
+stdio_lost(const struct relay_end *end)
+{
+	int64_t now = reactor_now(tool.reactor);
+
+	rest_len = relay_rest(joined, rest, sizeof(rest));
+	stdio_account(end);
+	in_a_row = now - joined_at < plan.retry_max ? in_a_row + 1 : 1;
+	again_timer.fire = stdio_again;
+	(void)reactor_timer(
+	    tool.reactor, &again_timer, clock_after(now, endpoint_backoff(&plan, in_a_row - 1)));
+}
+
+static void
+stdio_over(const struct relay_end *end)
+{
+	stdio_say(end);
+	if (end->status == 0 && unknown > 0)
+		log_event(LOG_L_ERROR, NULL, "cut", NULL,
+		    "%" PRIu64 " bytes may not have arrived: connections were lost with them",
+		    unknown);
+	tool_end(end->status ? end->status : unknown > 0 ? CCF_CUT : CCF_OK);
 }
 
 static void
 stdio_done(void *arg, const struct relay_end *end)
 {
-	bool again = reconnect && end->status == CCF_CUT;
+	bool again = stdio_goes_on(end);
 
 	(void)arg;
-	if (again) {
-		rest_len = relay_rest(joined, rest, sizeof(rest));
-		stdio_account(end);
-	}
-	if (joined_fd != -1)
-		close(joined_fd);
-	joined_fd = -1;
+	if (again)
+		stdio_lost(end);
+	fds_close(&joined_fd);
 	joined = NULL;
 	endpoint_lost(&dial.ep);
-	if (!again) {
-		stdio_say(end);
-		tool_end(end->status);
-		return;
-	}
-	endpoint_again(&dial.ep);
-	dial_restart(&dial);
+	if (!again)
+		stdio_over(end);
 }
 
 static void
@@ -189,13 +240,17 @@ stdio_connected(struct dial *d)
 	int fd, rc;
 
 	if (d->ep.state != EP_CONNECTED) {
+		if (rest_len > 0)
+			log_say(LOG_L_ERROR, "%zu bytes were read and never sent", rest_len);
 		dial_failed();
 		return;
 	}
 	fd = endpoint_take_fd(&d->ep);
+	joined_at = reactor_now(tool.reactor);
 	if (reconnect) /* to ask afterwards what was acknowledged */
 		joined_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	rc = stdio_join(fd, &times, reconnect, rest, rest_len, stdio_done, &joined);
+	rc = stdio_join(fd, &times, reconnect ? RELAY_PEER_GONE : RELAY_PEER_HALF, rest, rest_len,
+	    stdio_done, &joined);
 	rest_len = 0;
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot join the connection: %s", strerror(-rc));
@@ -302,6 +357,8 @@ static void
 sink_over(struct hub *h, int status)
 {
 	(void)h;
+	if (handed.ops && !handed.link) /* somebody took it, and it is over */
+		return;
 	log_say(LOG_L_ERROR, "--to %s: nobody is left to take the connection", to);
 	tool_end(status ? status : CCF_UNAVAILABLE);
 }
@@ -397,6 +454,7 @@ from_open(void)
 		rc = hub_open(&sources[i], &hub, msg, sizeof(msg));
 		if (rc < 0)
 			tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+		sources_opened++;
 	}
 	tool.drain = from_drain;
 	tool.now = from_now;
@@ -416,6 +474,7 @@ to_open(void)
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+	sink_opened = true;
 }
 
 /* ---- start ---- */
@@ -427,8 +486,7 @@ check(char **operands, int n)
 
 	if (n == 0)
 		tool_usage("an ADDRESS is missing: write HOST:PORT, [V6]:PORT or unix:PATH");
-	if (n == 2 && strspn(operands[1], "0123456789") == strlen(operands[1]))
-		tool_usage("write the address in one piece, %s:%s", operands[0], operands[1]);
+	tool_one_word(operands, n);
 	if (n > 1)
 		tool_usage("%s: one ADDRESS is enough", operands[1]);
 	if (addr_parse(&target, operands[0], 0, msg, sizeof(msg)) < 0)
@@ -470,6 +528,7 @@ main(int argc, char **argv)
 		.retry_min = retry_delay,
 		.retry_max = retry_max };
 	dialler_open(&dialler, tool.reactor);
+	tool.leave = leave;
 	if (from.n)
 		from_open();
 	else if (to)
@@ -477,10 +536,7 @@ main(int argc, char **argv)
 	else
 		dial_now(zero ? zero_done : command ? command_connected : stdio_connected);
 	status = tool_run();
-	for (size_t i = 0; i < from.n; i++)
-		hub_close(&sources[i]);
-	if (to)
-		hub_close(&sink);
+	leave();
 	if (dial.with)
 		dial_stop(&dial);
 	dialler_close(&dialler);

@@ -64,6 +64,7 @@ static const struct opts opts = {
 
 static struct acceptors all;
 static struct hub hub;
+static bool hub_opened;
 static struct relay *joined;
 static struct tell joined_tell;
 
@@ -81,7 +82,8 @@ hub_ended(struct hub *h, int status)
 {
 	(void)h;
 	log_event(LOG_L_INFO, NULL, "sink-ended", NULL, "the consumer is gone for good: ending");
-	tool.exit_status = status;
+	if (!tool.draining)
+		tool.exit_status = status;
 	tool.draining = true;
 	acceptors_close(&all);
 }
@@ -112,7 +114,8 @@ stdio_accepted(void *arg, int fd, const struct env *env)
 	(void)arg;
 	tell_from(&joined_tell, env);
 	tell_open(&joined_tell, "accepted");
-	rc = stdio_join(fd, &times, keep_open, NULL, 0, stdio_done, &joined);
+	rc = stdio_join(fd, &times, keep_open ? RELAY_PEER_IDLE : RELAY_PEER_HALF, NULL, 0,
+	    stdio_done, &joined);
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot join the connection: %s", strerror(-rc));
 	if (keep_open)
@@ -170,6 +173,21 @@ listening(void *arg)
 		ready_say(&ready);
 }
 
+static void
+listen_failed(void *arg)
+{
+	(void)arg;
+	tool_end(CCF_BIND);
+}
+
+static void
+leave(void)
+{
+	acceptors_abandon(&all);
+	if (hub_opened)
+		hub_close(&hub);
+}
+
 /* ---- start ---- */
 
 static struct cidr *
@@ -210,6 +228,9 @@ bind_all(char **operands, int n)
 		if (addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) <
 		    0)
 			tool_usage("%s", msg);
+		for (int k = 0; k < in.n; k++)
+			if (strcmp(in.name[k], addr.name) == 0)
+				tool_usage("%s: two interfaces have that name", addr.name);
 		status = acceptors_bind(
 		    &all, &addr, tool_family(), msg, sizeof(msg), tool.trace ? tool_trace : NULL);
 		if (status)
@@ -249,9 +270,7 @@ check(char **operands, int n, char **command)
 		tool_usage("--ready-when needs --ready-fd or NOTIFY_SOCKET");
 	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
 		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
-	if (!to && !command && isatty(STDIN_FILENO) == 0 && n > 1 && !keep_open)
-		tool_usage("on standard input and output one ADDRESS is enough (or -k, or --to, or "
-			   "a COMMAND)");
+	tool_one_word(operands, n);
 	check_names(operands, n);
 	ready_check(&ready);
 }
@@ -272,6 +291,7 @@ open_sink(char **command)
 		.id_prefix = id_prefix,
 		.stdio = stdio_accepted,
 		.listening = listening,
+		.failed = listen_failed,
 		.idle = idle_now };
 
 	cfg.allow = read_cidrs("--allow", &allow_text);
@@ -279,6 +299,7 @@ open_sink(char **command)
 	cfg.deny = read_cidrs("--deny", &deny_text);
 	cfg.n_deny = deny_text.n;
 	acceptors_init(&all, &cfg);
+	tool.leave = leave;
 }
 
 static void
@@ -293,6 +314,7 @@ open_hub(void)
 	rc = hub_open(&hub, &cfg, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+	hub_opened = true;
 }
 
 int
@@ -305,7 +327,7 @@ main(int argc, char **argv)
 	first = tool_begin(&opts, argc, argv);
 	command = tool_command(argc - first, argv + first, &n);
 	check(argv + first, n, command);
-	tool_log_level(to || command);
+	tool_log_level(to || command || keep_open);
 	env_scrub_process();
 	tool_reactor();
 	if (to) {
@@ -327,9 +349,7 @@ main(int argc, char **argv)
 	if (ready.when == 0)
 		ready_say(&ready);
 	status = tool_run();
-	acceptors_abandon(&all);
-	if (to)
-		hub_close(&hub);
+	leave();
 	reactor_free(tool.reactor);
 	return status;
 }

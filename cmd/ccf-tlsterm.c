@@ -114,7 +114,8 @@ loaded(void)
 static void
 cert_look(struct timer *t)
 {
-	int64_t now = reactor_now(tool.reactor);
+	int64_t now = reactor_now(tool.reactor), next = now + CERT_LOOK_MS;
+	int64_t end = clock_after(cert_since, cert_timeout);
 	char msg[512];
 	int rc = load(msg, sizeof(msg));
 
@@ -124,14 +125,14 @@ cert_look(struct timer *t)
 	}
 	if (rc != -ENOENT)
 		tool_die(CCF_OWN_CERT, "%s", msg);
-	if (cert_timeout >= 0 && now - cert_since >= cert_timeout)
-		tool_die(CCF_OWN_CERT, "%s; waited for it in vain (--cert-timeout)", msg);
+	if (now >= end)
+		tool_die(CCF_OWN_CERT, "%s is still not there (--cert-timeout)", msg);
 	if (!cert_said || now - cert_said >= CERT_SAY_MS) {
 		log_event(LOG_L_INFO, NULL, "certificate-awaited", NULL,
-		    "%s; taking no connections until it is", msg);
+		    "%s is not there yet; taking no connections until it is", msg);
 		cert_said = now;
 	}
-	(void)reactor_timer(tool.reactor, t, now + CERT_LOOK_MS);
+	(void)reactor_timer(tool.reactor, t, next < end ? next : end);
 }
 
 static void
@@ -152,7 +153,8 @@ cert_start(void)
 	}
 	rc = load(msg, sizeof(msg));
 	if (rc < 0)
-		tool_die(rc == -EINVAL ? CCF_USAGE : CCF_OWN_CERT, "%s", msg);
+		tool_die(rc == -EINVAL ? CCF_USAGE : CCF_OWN_CERT, "%s%s", msg,
+		    rc == -ENOENT ? " is not there" : "");
 	terminator.ready = true;
 }
 
@@ -221,7 +223,7 @@ sink_over(struct hub *h, int status)
 {
 	log_event(LOG_L_INFO, NULL, "sink-ended", NULL,
 	    "%s %s: the consumer is gone for good: finishing", h->cfg.option, h->cfg.spec);
-	if (status && tool.exit_status == 0)
+	if (!tool.draining && tool.exit_status == 0)
 		tool.exit_status = status;
 	drain();
 	terminator_no_sink(&terminator);
@@ -247,6 +249,18 @@ say_status(void)
 }
 
 /* ---- start ---- */
+
+/* Before anything is done for one of them. */
+static void
+check_links(void)
+{
+	struct hub_config cfg;
+
+	for (size_t i = 0; i < from.n; i++)
+		tool_link_config(&cfg, NOTE_CONSUMER, "--from", from.item[i]);
+	if (to)
+		tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
+}
 
 static void
 check(int n, char **operands, char **command)
@@ -276,6 +290,7 @@ check(int n, char **operands, char **command)
 		from.item = own;
 		from.n = 1;
 	}
+	check_links();
 }
 
 static void
@@ -341,7 +356,7 @@ static void
 take_own(void)
 {
 	struct env env = { 0 };
-	bool same = same_socket(STDIN_FILENO, STDOUT_FILENO);
+	bool same = (to && strcmp(to, "-") == 0) || same_socket(STDIN_FILENO, STDOUT_FILENO);
 	int rc = env_take_process(&env);
 
 	if (!env_get(&env, "PROTO"))

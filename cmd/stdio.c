@@ -12,12 +12,14 @@
 #include "net/stream.h"
 
 int
-stdio_join(int fd, const struct stdio_times *times, int keep, const void *first, size_t len,
-    void (*done)(void *, const struct relay_end *), struct relay **ret)
+stdio_join(int fd, const struct stdio_times *times, enum relay_peer_end peer_end, const void *first,
+    size_t len, void (*done)(void *, const struct relay_end *), struct relay **ret)
 {
-	static struct transport *ours; /* with keep it lives through several connections */
+	static struct transport *ours; /* kept, it lives through several connections */
+	bool keep = peer_end != RELAY_PEER_HALF;
 	struct relay_config rc = { .stdio = true,
 		.keep_b = keep,
+		.peer_end = peer_end,
 		.idle = times->idle,
 		.half_close = times->half_close,
 		.flush = times->flush,

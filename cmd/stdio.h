@@ -5,8 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct relay_end;
-struct relay;
+#include "flow/relay.h"
 
 struct stdio_times {
 	int64_t idle, half_close, flush; /* ms; -1: none */
@@ -17,9 +16,9 @@ struct stdio_times {
 	{ 0, "flush-timeout", "TIME", OPT_LIMIT, &(t).flush, 0, 0, NULL, \
 	    "for the other side to acknowledge the last byte (30s)" }
 
-int stdio_join(int fd, const struct stdio_times *, int keep, const void *first, size_t len,
+int stdio_join(int fd, const struct stdio_times *, enum relay_peer_end, const void *first, size_t len,
     void (*done)(void *, const struct relay_end *), struct relay **ret);
-/* Takes fd on success; 0 and 1 stay open only with keep.  0 or -errno. */
+/* Takes fd on success; with RELAY_PEER_HALF 0 and 1 are used up, else they are kept for the next.  0 or -errno. */
 void stdio_say(const struct relay_end *); /* a line for a transfer that was cut */
 
 #endif

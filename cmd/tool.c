@@ -22,6 +22,14 @@ struct tool tool;
 struct tool_link tool_link;
 const char *const tool_log_words[] = { "text", "json", NULL };
 
+static _Noreturn void
+tool_exit(int status)
+{
+	if (tool.leave)
+		tool.leave();
+	exit(status);
+}
+
 static void
 tool_version(void)
 {
@@ -39,7 +47,7 @@ tool_usage(const char *fmt, ...)
 	va_end(ap);
 	log_event(
 	    LOG_L_ERROR, NULL, "usage", NULL, "%s (%s --help shows the options)", msg, tool.name);
-	exit(CCF_USAGE);
+	tool_exit(CCF_USAGE);
 }
 
 _Noreturn void
@@ -52,7 +60,7 @@ tool_die(int status, const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	log_event(LOG_L_ERROR, NULL, "failed", NULL, "%s", msg);
-	exit(status);
+	tool_exit(status);
 }
 
 int
@@ -116,6 +124,24 @@ tool_command(int argc, char **argv, int *io_operands)
 	}
 	*io_operands = argc;
 	return NULL;
+}
+
+void
+tool_one_word(char **operands, int n)
+{
+	char text[1024], msg[1024];
+	struct addr addr;
+
+	for (int i = 0; i + 1 < n; i++) {
+		const char *port = operands[i + 1];
+
+		if (!*port || port[strspn(port, "0123456789")] != '\0' ||
+		    addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) == 0)
+			continue;
+		snprintf(text, sizeof(text), "%s %s", operands[i], port);
+		if (addr_parse(&addr, text, ADDR_MAY_NAME, msg, sizeof(msg)) < 0)
+			tool_usage("%s", msg);
+	}
 }
 
 static uid_t

@@ -26,6 +26,7 @@ struct tool {
 	int64_t drain_timeout;
 	struct timer drain_timer;
 	bool draining;
+	void (*leave)(void);  /* before an end by tool_die or tool_usage: files of ours go; may be NULL */
 	void (*drain)(void);  /* finish what is there, take nothing new */
 	void (*now)(void);    /* a second signal, or the deadline: end it */
 	void (*hup)(void);    /* may be NULL */
@@ -69,6 +70,7 @@ _Noreturn void tool_die(int status, const char *fmt, ...) __attribute__((format(
 int tool_family(void);
 char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
+void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
 
 void tool_reactor(void); /* exits on failure */

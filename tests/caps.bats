@@ -1,76 +1,10 @@
 # caps - how many sessions an interface lets in, who counts them, and how several terminators share them.
 
 load helpers
-
-# --- clients that do as they are told ---
-
-# clients NAME ADDRESS [OPTION...]: tests/peer/clients.py; it obeys `tell NAME COMMAND...`, and what happens to
-# each of its clients is a line of NAME.out.
-clients() {
-	local fd
-
-	mkfifo "$1.in"
-	exec {fd}<>"$1.in"
-	TELL[$1]=$fd
-	SPAWN_IN=$1.in spawn "$1" python3 "$HERE/peer/clients.py" "${@:2}"
-}
-
-tell() {
-	echo "${@:2}" >&"${TELL[$1]}"
-}
-
-# saw NAME CLIENT TEXT: this client sees that, sooner or later.
-saw() {
-	await_line "$1.out" "^$2 $3\$"
-}
-
-# times N FILE PATTERN: so many lines of FILE match.
-times() {
-	[ "$(grep -c -E -e "$3" "$2")" = "$1" ]
-}
-
-# asked NAME PATTERN: sooner or later it answers USR1 with a status line that matches.
-asked() {
-	eventually ask "$@"
-}
-
-ask() {
-	local before
-
-	before=$(wc -l <"$1.log")
-	kill -USR1 "${PID[$1]}"
-	eventually answered "$1" "$before"
-	answered "$1" "$before" "$2"
-}
-
-answered() {
-	tail -n "+$(($2 + 1))" "$1.log" | grep -E ' open, peak | connections(,| there)' | grep -q -E -e "${3-}"
-}
-
-# is_open N [NAME]: the listener counts N connections on its interface.
-is_open() {
-	asked lst "${2-rpc}: [a-z, ]*, $1 open, "
-}
-
-# keeps NAME=FDS...: sooner or later they have no descriptor more or less than that.
-keeps() {
-	local pair
-
-	for pair in "$@"; do
-		eventually has_fds "${pair%=*}" "${pair#*=}"
-	done
-}
-
-has_fds() {
-	[ "$(fd_count "$1")" = "$2" ] || {
-		ls -l "/proc/${PID[$1]}/fd"
-		return 1
-	}
-}
+load clients
 
 setup() {
 	common_setup
-	declare -gA TELL=()
 	CAPPED='echo "capped=${CCF_CAPPED-no}"; cat'
 }
 

@@ -209,7 +209,18 @@ unomit(struct env *e, const char *name, size_t len)
 		env_unset(e, OMITTED);
 }
 
-/* Whether the pair keeps within the bounds, not counting what it replaces. */
+static size_t
+count(const struct env *e)
+{
+	size_t n = 0;
+
+	for (const char *p = env_next(e, NULL); p; p = env_next(e, p))
+		n++;
+	return n;
+}
+
+/* Whether the pair keeps within the bounds, not counting what it replaces.  The last place among
+ * the names is for CCF_OMITTED. */
 static bool
 fits(const struct env *e, const char *name, size_t name_len, size_t value_len)
 {
@@ -217,6 +228,8 @@ fits(const struct env *e, const char *name, size_t name_len, size_t value_len)
 	size_t total = e->len - (before ? strlen(before) + 1 : 0);
 	size_t certs = value_len;
 
+	if (!before && count(e) >= ENV_NAMES_MAX - 1)
+		return false;
 	if (total + name_len + value_len + 2 > ENV_TOTAL_MAX - OMITTED_ROOM)
 		return false;
 	if (!begins(name, CERT_PREFIX))

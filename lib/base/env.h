@@ -10,6 +10,7 @@
 
 #define ENV_VALUE_MAX 4096		/* bytes of a value, but for certificates */
 #define ENV_CERT_MAX (32 * 1024)	/* bytes of all SSL_CLIENT_CERT* together */
+#define ENV_NAMES_MAX 256		/* each is compared with each, and a peer of a link chooses them */
 #define ENV_TOTAL_MAX (60 * 1024)	/* bytes of the block; a link's packet is 64 KiB */
 
 struct env {

@@ -13,12 +13,12 @@
 #include "base/env.h"
 #include "base/exit.h"
 #include "base/log.h"
+#include "flow/room.h"
 #include "flow/tell.h"
 #include "net/socket.h"
 
 #define TURN	   64	 /* connections accepted before others get their turn */
 #define RETRY_MS   200	 /* out of descriptors */
-#define EPISODE_MS 10000 /* shortages closer together than this are one, and said once */
 
 extern char **environ;
 
@@ -48,6 +48,7 @@ accepted_new(struct acceptor *a, const struct env *env)
 		c->next->prev = &c->next;
 	a->all->accepted = c;
 	a->all->open++;
+	tell_open(&c->tell, "accepted");
 	return c;
 }
 
@@ -118,7 +119,6 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 		rc = link_conn(l, &c->handed, env, fd);
 	}
 	if (rc == 0) {
-		tell_open(&c->tell, "accepted");
 		if (a->local.sa.sa_family ==
 		    AF_UNIX) /* its end will be a real one: nobody else could say so */
 			(void)link_eof(&c->handed);
@@ -135,6 +135,7 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 static void
 accept_to_command(struct acceptor *a, int fd, const struct env *env)
 {
+	static struct log_class class = { .name = "commands that could not be run" };
 	const struct acceptor_config *cfg = &a->all->cfg;
 	struct accepted *c = accepted_new(a, env);
 	char **envp = env_exec(env, environ);
@@ -147,11 +148,10 @@ accept_to_command(struct acceptor *a, int fd, const struct env *env)
 	if (rc < 0)
 		socket_reset(fd);
 	close(fd);
-	if (rc == 0) {
-		tell_open(&c->tell, "accepted");
+	if (rc == 0)
 		return;
-	}
-	log_say(LOG_L_ERROR, "cannot run %s: %s", cfg->argv[0], strerror(-rc));
+	if (log_admit(&class, reactor_now(cfg->reactor)))
+		log_say(LOG_L_ERROR, "cannot run %s: %s", cfg->argv[0], strerror(-rc));
 	if (c)
 		accepted_over(
 		    c, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us", 0, 0);
@@ -262,19 +262,14 @@ accept_wanted(const struct acceptor *a)
 static void
 accept_failed(struct acceptor *a, int error)
 {
+	static struct log_class class = { .name = "failed accepts" };
 	struct acceptors *all = a->all;
 
-	if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM) {
+	if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
+		room_short("cannot accept", error, "clients queue until one is free");
+	else if (log_admit(&class, reactor_now(all->cfg.reactor)))
 		log_say(LOG_L_WARN, "%s: cannot accept: %s", a->name, strerror(error));
-		return;
-	}
-	if (!all->starved_at || clock_ms() - all->starved_at > EPISODE_MS)
-		log_event(LOG_L_WARN, NULL, "starved", NULL,
-		    "cannot accept: %s; clients queue until one is free (raise the limit with "
-		    "ulimit -n)",
-		    strerror(error));
-	all->starved = true;
-	all->starved_at = clock_ms();
+	all->starved = true; /* whatever it is, it may last, and the socket stays readable */
 	reactor_timer(all->cfg.reactor, &all->retry, reactor_now(all->cfg.reactor) + RETRY_MS);
 	acceptors_update(all);
 }
@@ -328,6 +323,7 @@ listen_on(struct acceptor *a)
 	rc = a->inherited ? 0 : socket_listen(a->fd, a->all->cfg.backlog);
 	if (rc < 0) {
 		log_say(LOG_L_ERROR, "%s: cannot listen: %s", a->name, strerror(-rc));
+		a->all->cfg.failed(a->all->cfg.arg);
 		return;
 	}
 	a->listens = true;
@@ -453,7 +449,11 @@ acceptors_bind(struct acceptors *all, const struct addr *addr, int family, char 
 		return endpoint_exit(&a->ep);
 	}
 	a->fd = a->ep.fd;
-	a->inherited = socket_listens(a->fd);
+	a->inherited = socket_listens(a->fd); /* fd:N, or a Unix socket */
+	if (addr->kind == ADDR_UNIX)
+		(void)socket_listen(a->fd, all->cfg.backlog);
+	if (addr->kind == ADDR_FD)
+		(void)socket_tune(a->fd);
 	(void)socket_local(a->fd, &a->local);
 	reactor_watch(all->cfg.reactor, &a->watch, a->fd, accept_ready);
 	return 0;
@@ -464,9 +464,9 @@ acceptors_inherit(struct acceptors *all, int fd, const char *name, char *msg, si
 {
 	struct acceptor *a;
 
-	if (!socket_listens(fd)) {
-		snprintf(
-		    msg, cap, "LISTEN_FDS: descriptor %d (%s) is not a listening socket", fd, name);
+	if (!socket_listens(fd) || socket_kind(fd) != SOCK_STREAM) {
+		snprintf(msg, cap,
+		    "LISTEN_FDS: descriptor %d (%s) is not a listening stream socket", fd, name);
 		return CCF_USAGE;
 	}
 	a = acceptor_new(all, name);

@@ -28,6 +28,7 @@ struct acceptor_config {
 	size_t n_allow, n_deny;
 	void (*stdio)(void *arg, int fd, const struct env *); /* SINK_STDIO: a connection; fd is yours */
 	void (*listening)(void *arg); /* every interface listens now, for the first time; may be NULL */
+	void (*failed)(void *arg);    /* one cannot listen (it has said why) */
 	void (*idle)(void *arg);      /* while closing: the last connection has gone */
 	void *arg;
 };
@@ -52,7 +53,6 @@ struct acceptors {
 	struct timer gone;  /* the last consumer has gone: stop listening when it fires */
 	struct timer retry; /* out of descriptors: look again */
 	bool starved;
-	int64_t starved_at; /* clock_ms of the last shortage: an episode is said once */
 	bool had_credit, told_listening, closing, paused;
 	unsigned open;	    /* connections on the lists of all interfaces */
 	struct accepted *accepted; /* private: every connection that is open, for the end */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #include "base/exit.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "flow/pipes.h"
+#include "flow/room.h"
 #include "net/socket.h"
 
 #define DIAL_FIRST 50 /* ms between attempts, doubling */
@@ -34,7 +37,20 @@ hub_over(struct hub *h, int status)
 	h->over = true;
 	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
 	reactor_timer(h->cfg.reactor, &h->tick, CLOCK_NEVER);
+	reactor_forget(h->cfg.reactor, &h->pipe_watch);
 	h->cfg.ops->over(h, status);
+}
+
+/* How it ends when no other link can come: as the last one did, unless it was we who wanted no
+ * more.  A consumer that goes without having said drain leaves its producer in the lurch. */
+static int
+hub_verdict(const struct hub *h)
+{
+	bool wished = h->draining && !(h->how == HUB_READS_TICKET && h->pipe == -1);
+
+	if (h->broken && !wished)
+		return CCF_PROTOCOL;
+	return producing(h) && !h->bidden ? CCF_UNAVAILABLE : 0;
 }
 
 /* ---- a link more, a link less ---- */
@@ -77,6 +93,14 @@ hub_path(const struct hub *h)
 }
 
 static void
+hub_wait_longer(struct hub *h)
+{
+	h->dial_wait = h->dial_wait ? h->dial_wait * 2 : DIAL_FIRST;
+	if (h->dial_wait > DIAL_LAST)
+		h->dial_wait = DIAL_LAST;
+}
+
+static void
 hub_dial(struct hub *h)
 {
 	uid_t uid = (uid_t)-1;
@@ -91,9 +115,9 @@ hub_dial(struct hub *h)
 			fd = -EPERM;
 			break;
 		}
-		h->missed = false;
-		if (hub_take(h, fd) < 0)
-			return;
+		fd = hub_take(h, fd);
+		if (fd < 0)
+			break;
 	}
 	if (h->n >= h->wanted)
 		return;
@@ -107,9 +131,7 @@ hub_dial(struct hub *h)
 		log_say(LOG_L_INFO, "%s %s: nobody is there yet (%s); trying on", h->cfg.option,
 		    hub_path(h), strerror(-fd));
 	h->missed = true;
-	h->dial_wait = h->dial_wait ? h->dial_wait * 2 : DIAL_FIRST;
-	if (h->dial_wait > DIAL_LAST)
-		h->dial_wait = DIAL_LAST;
+	hub_wait_longer(h);
 	hub_dial_in(h, h->dial_wait);
 }
 
@@ -125,11 +147,23 @@ hub_greeted(struct hub *h, struct link *l, const struct note *hello)
 	h->dial_wait = 0;
 	log_event(LOG_L_DEBUG, NULL, "link-up", NULL, "%s %s: link with %s", h->cfg.option,
 	    h->cfg.spec, l->tool);
-	if (h->how == HUB_DIALS && hello->links > 1 && hello->links <= HUB_LINKS_MAX &&
-	    hello->links != h->wanted) {
-		h->wanted = hello->links;
+	h->broken = h->missed = false;
+	if (h->how == HUB_BINDS || h->how == HUB_HAS_FD || hello->links <= 1 || h->draining)
+		return;
+	h->wanted = hello->links < HUB_LINKS_MAX ? hello->links : HUB_LINKS_MAX;
+	if (h->n < h->wanted)
 		hub_dial_in(h, 0);
-	}
+}
+
+/* Who closes without a hello does not want us (its log says why), or was just ending. */
+static void
+hub_slighted(struct hub *h)
+{
+	if (!h->missed)
+		log_say(LOG_L_INFO, "%s %s: the other side closed the link without a word; trying on",
+		    h->cfg.option, hub_path(h));
+	h->missed = true;
+	hub_wait_longer(h);
 }
 
 void
@@ -143,10 +177,16 @@ hub_gone(struct hub *h, struct link *l)
 		return;
 	if (producing(h))
 		h->cfg.ops->credit(h);
+	h->broken = l->broken;
+	h->bidden = l->drained;
 	if (h->how == HUB_HAS_FD || (h->draining && h->n == 0))
-		hub_over(h, h->draining || !l->broken ? 0 : CCF_PROTOCOL);
+		hub_over(h, hub_verdict(h));
 	else if (h->how == HUB_DIALS || (h->how == HUB_READS_TICKET && h->ticketed)) {
-		if (h->dial_wait == 0)
+		if (h->broken) /* who breaks the protocol will do so again */
+			h->dial_wait = DIAL_LAST;
+		if (!h->broken && !l->tool[0])
+			hub_slighted(h);
+		else if (h->dial_wait == 0)
 			h->dial_wait = DIAL_FIRST / 2;
 		hub_dial_in(h, h->dial_wait);
 	}
@@ -156,12 +196,13 @@ static void
 hub_accept(struct watch *w, uint32_t got)
 {
 	struct hub *h = (struct hub *)((char *)w - offsetof(struct hub, watch));
-	int fd;
+	int fd = 0;
 
 	(void)got;
-	while ((fd = handoff_accept(h->bound.fd)) >= 0)
+	for (int i = 0; i < HUB_LINKS_MAX && (fd = handoff_accept(h->bound.fd)) >= 0; i++)
 		(void)hub_take(h, fd);
-	if (fd == -EMFILE || fd == -ENFILE) { /* the tick looks again */
+	if (fd < 0 && fd != -EAGAIN) { /* the tick looks again */
+		room_short("cannot accept a link", -fd, "it waits until one is free");
 		reactor_want(h->cfg.reactor, &h->watch, 0);
 		reactor_timer(h->cfg.reactor, &h->tick, reactor_now(h->cfg.reactor) + TICK_MS);
 	}
@@ -180,7 +221,9 @@ hub_pipe_ended(struct hub *h)
 
 		TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 			link_pump(l);
-		hub_over(h, !producing(h) && !h->ticketed ? CCF_UNAVAILABLE : 0);
+		TAILQ_FOREACH(l, &h->links, of_hub)
+			h->bidden = l->drained;
+		hub_over(h, producing(h) || h->ticketed ? hub_verdict(h) : CCF_UNAVAILABLE);
 	} else {
 		h->wanted = 0;
 		h->draining = true;
@@ -364,8 +407,10 @@ hub_bind(struct hub *h, const char *path, char *msg, size_t cap)
 	    handoff_bind(&h->bound, path, h->cfg.socket_mode, h->cfg.socket_group, SOCK_SEQPACKET);
 
 	if (rc < 0) {
-		snprintf(msg, cap, "%s %s: cannot bind it: %s%s", h->cfg.option, path,
-		    strerror(-rc), rc == -EADDRINUSE ? " (another tool listens there)" : "");
+		snprintf(msg, cap, "%s %s: cannot bind it: %s", h->cfg.option, path,
+		    rc == -EADDRINUSE ? "another tool listens there"
+		    : rc == -ENOTSOCK ? "there is a file that is no socket"
+				      : strerror(-rc));
 		return rc;
 	}
 	h->how = HUB_BINDS;
@@ -465,6 +510,14 @@ hub_open(struct hub *h, const struct hub_config *cfg, char *msg, size_t cap)
 	return 0;
 }
 
+static bool
+hub_pipe_hung(const struct hub *h)
+{
+	struct pollfd p = { .fd = h->pipe };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
+}
+
 void
 hub_close(struct hub *h)
 {
@@ -481,7 +534,8 @@ hub_close(struct hub *h)
 		reactor_forget(h->cfg.reactor, &h->watch);
 		handoff_unbind(&h->bound);
 	}
-	if (h->ticketed) /* the consumer removes what a killed producer left, if it may */
+	/* the consumer removes what a killed producer left, if it may */
+	if (h->ticketed && (producing(h) || h->pipe == -1 || hub_pipe_hung(h)))
 		handoff_ticket_remove(h->ticket.path);
 	h->ticketed = false;
 }
@@ -558,12 +612,16 @@ hub_room(struct hub *h)
 		room = h->cfg.ops->room(h);
 	if (room == 0 && !h->tick.slot)
 		reactor_timer(h->cfg.reactor, &h->tick, reactor_now(h->cfg.reactor) + STARVED_MS);
-	return room;
+	return room > h->n ? room / h->n : room > 0;
 }
 
 void
 hub_starve(struct hub *h)
 {
+	room_short("no descriptor for a connection", EMFILE, "it was closed");
+	pipes_close_idle();
+	if (producing(h))
+		return;
 	h->starved_until = reactor_now(h->cfg.reactor) + STARVED_MS;
 	reactor_timer(h->cfg.reactor, &h->tick, h->starved_until);
 }
@@ -573,10 +631,12 @@ hub_drain(struct hub *h)
 {
 	struct link *l, *next;
 
-	if (h->draining)
-		return;
 	h->draining = true;
 	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
+	if (h->how == HUB_BINDS && h->bound.fd != -1) { /* who comes now is for who takes our place */
+		reactor_forget(h->cfg.reactor, &h->watch);
+		handoff_unbind(&h->bound);
+	}
 	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 		link_drain(l);
 	if (h->n == 0)

@@ -17,7 +17,7 @@ struct hub_ops {
 	void (*conn)(struct hub *, struct link *, const struct note *, int fd);
 	/* consumer: a connection; fd is yours, -1: you are asked to give.  Must link_join, or answer closed at once. */
 	unsigned (*room)(struct hub *);
-	/* consumer: how many more connections may be on their way to us */
+	/* consumer: how many more connections may be on their way to us, on all links of all hubs */
 	void (*credit)(struct hub *); /* producer: credit came, or went (hub_ready tells) */
 	void (*over)(struct hub *, int status);
 	/* It has ended for good: nobody can come any more.  Called once; status 0, or what went wrong. */
@@ -58,7 +58,9 @@ struct hub {
 	int64_t starved_until; /* consumer: no grants before */
 	bool missed;           /* that nobody is there has been said */
 	bool refused;          /* that links are over the limit has been said */
+	bool broken;           /* the link that ended last broke the protocol, and none was greeted since */
 	bool draining, over;
+	bool bidden;           /* producer: the link that ended last had said drain */
 	uint64_t lost;         /* connections that ended with their link */
 };
 
@@ -72,7 +74,7 @@ bool hub_ready(const struct hub *); /* producer: somebody has credit */
 bool hub_has_links(const struct hub *);
 struct link *hub_pick(struct hub *); /* producer: credit and fewest live connections, on a tie served longest ago; or NULL */
 void hub_regrant(struct hub *);     /* consumer: room() may answer differently now */
-void hub_starve(struct hub *);      /* consumer: a descriptor did not fit: no grants for a while */
+void hub_starve(struct hub *);      /* a descriptor did not fit: it is said, and a consumer grants nothing for a while */
 void hub_drain(struct hub *);       /* consumer: no more, please; over() comes when each link is done */
 unsigned hub_live(const struct hub *); /* open ids of all links */
 
@@ -80,6 +82,6 @@ unsigned hub_live(const struct hub *); /* open ids of all links */
 void hub_greeted(struct hub *, struct link *, const struct note *hello);
 void hub_gone(struct hub *, struct link *);
 void hub_sent_conn(struct hub *);
-unsigned hub_room(struct hub *); /* room() of the owner, 0 while starved; asks again by itself */
+unsigned hub_room(struct hub *); /* a link's part of room(), 0 while starved; asks again by itself */
 
 #endif

@@ -232,13 +232,19 @@ joined_dialled(struct dial *d)
 	struct joined *j = (struct joined *)((char *)d - offsetof(struct joined, dial));
 	struct log_who who = tell_who(&j->tell);
 	char why[256];
-	int status = endpoint_exit(&d->ep);
+	int status = endpoint_exit(&d->ep), error = d->ep.gai ? 0 : d->ep.error;
 
 	if (d->ep.state == EP_CONNECTED) {
 		if (j->asked)
 			joined_give(j);
 		else
 			joined_join(j);
+		return;
+	}
+	if (error == EMFILE || error == ENFILE) {
+		if (j->lc.link)
+			hub_starve(j->lc.link->hub);
+		joined_fail(j, "no-descriptors", CCF_UNAVAILABLE, "us");
 		return;
 	}
 	if (log_admit(&class, reactor_now(j->joiner->cfg.reactor)))
@@ -302,7 +308,9 @@ joiner_conn(struct joiner *joiner, struct link *l, const struct note *n, int fd)
 unsigned
 joiner_room(struct joiner *joiner)
 {
-	return room_for(joiner->live, 2, joiner->cfg.fds_spare + joiner->n_hubs);
+	unsigned n = joiner->n_hubs;
+
+	return (room_for(joiner->live, 2, joiner->cfg.fds_spare + n) + n - 1) / n;
 }
 
 void

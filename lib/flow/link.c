@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "flow/hub.h"
 #include "net/handoff.h"
+#include "net/socket.h"
 
 struct link_out {
 	TAILQ_ENTRY(link_out) link;
@@ -22,7 +23,9 @@ struct link_out {
 	char bytes[];
 };
 
-#define RESEND_MS 20 /* after ETOOMANYREFS: no event says when it is over */
+#define RESEND_MS 20 /* after ETOOMANYREFS, ENOBUFS: no event says when it is over */
+#define KEPT_MAX  (4 * LINK_WINDOW) /* messages the other side does not read: no more are asked for */
+#define PUMP_MAX  64		    /* batches before others get their turn; a socket holds fewer */
 
 static char in_bytes[HANDOFF_BATCH][HANDOFF_MAX];
 
@@ -139,6 +142,7 @@ link_queue(struct link *l, const struct note *note, const struct env *env, int f
 	memcpy(o->bytes, packet, (size_t)len);
 	TAILQ_INSERT_TAIL(&l->queue, o, link);
 	l->queued++;
+	l->full |= l->queued - l->sent >= KEPT_MAX;
 	reactor_later(l->hub->cfg.reactor, &l->later);
 	return 0;
 }
@@ -156,8 +160,10 @@ link_empty_queue(struct link *l)
 	struct link_out *o, *next;
 
 	TAILQ_FOREACH_SAFE(o, &l->queue, link, next) {
-		if (o->fd != -1)
+		if (o->fd != -1) {
+			socket_reset(o->fd);
 			close(o->fd);
+		}
 		link_out_free(l, o);
 	}
 }
@@ -214,20 +220,25 @@ link_write(struct link *l)
 		return;
 	while ((rc = link_send_some(l)) > 0)
 		;
-	if (rc == -ETOOMANYREFS) {
+	if (rc == -ETOOMANYREFS || rc == -ENOBUFS || rc == -ENOMEM) {
 		(void)reactor_timer(
 		    l->hub->cfg.reactor, &l->resend, reactor_now(l->hub->cfg.reactor) + RESEND_MS);
-	} else if (rc < 0 && rc != -EAGAIN) {
+	} else if (rc == -EPIPE || rc == -ECONNRESET || rc == -ENOTCONN) {
 		/* not its end: what the other said before is still to be read */
 		l->deaf = true;
 		link_empty_queue(l);
 		l->sent = l->queued;
+	} else if (rc < 0 && rc != -EAGAIN) { /* the other is alive, and would wait for it */
+		link_drop(l, strerror(-rc));
+		return;
 	}
 	reactor_want(l->hub->cfg.reactor, &l->watch,
 	    (l->shut && !producing(l) ? WATCH_HUP : WATCH_READ) |
 		(rc == -EAGAIN ? WATCH_WRITE : 0));
 	if (l->marked > 0)
 		link_tell_flushed(l);
+	if (l->full && l->queued - l->sent < KEPT_MAX / 2)
+		reactor_later(l->hub->cfg.reactor, &l->later);
 	link_wind_up(l);
 }
 
@@ -235,14 +246,15 @@ link_write(struct link *l)
 static uint32_t
 link_due(struct link *l)
 {
-	unsigned room;
+	unsigned most;
 
-	if (producing(l) || l->state != LINK_UP || l->drained || l->credit > LINK_WINDOW / 2)
+	if (producing(l) || l->state != LINK_UP || l->drained || l->full ||
+	    l->credit > LINK_WINDOW / 2)
 		return 0;
-	room = hub_room(l->hub);
-	if (room > LINK_WINDOW - l->credit)
-		room = LINK_WINDOW - l->credit;
-	return room;
+	most = hub_room(l->hub);
+	if (most > LINK_WINDOW)
+		most = LINK_WINDOW;
+	return most > l->credit ? most - l->credit : 0;
 }
 
 static void
@@ -261,6 +273,11 @@ link_later(struct task *t)
 
 	if (l->state == LINK_GONE)
 		return;
+	if (l->full && l->queued - l->sent < KEPT_MAX / 2) {
+		l->full = false;
+		if (producing(l))
+			l->hub->cfg.ops->credit(l->hub);
+	}
 	link_grant(l);
 	link_write(l);
 }
@@ -301,6 +318,7 @@ link_conn(struct link *l, struct link_conn *c, const struct env *env, int fd)
 		l->unread_since = reactor_now(l->hub->cfg.reactor);
 	hub_sent_conn(l->hub);
 	c->id = note.id;
+	c->asked = fd == -1;
 	link_add(l, c);
 	if (c->owing)
 		l->owing++;
@@ -384,27 +402,39 @@ link_drain(struct link *l)
 bool
 link_usable(const struct link *l)
 {
-	return l->state == LINK_UP && !l->drained && !l->deaf && !l->stale && l->credit > 0;
+	return l->state == LINK_UP && !l->drained && !l->deaf && !l->stale && !l->full &&
+	       l->credit > 0;
 }
 
 /* ---- receiving ---- */
+
+/* A descriptor that was inherited is the permission; so is the token of a ticket, and to its reader
+ * the ticket. */
+static bool
+hello_allowed(struct link *l, const struct note *n)
+{
+	const struct hub *h = l->hub;
+	uid_t uid;
+
+	if (h->how == HUB_HAS_FD || handoff_peer_allowed(l->fd, h->cfg.peer_user, &uid))
+		return true;
+	return h->ticketed && (!producing(l) || strcmp(n->token, h->ticket.token) == 0);
+}
 
 static const char *
 heard_hello(struct link *l, const struct note *n)
 {
 	unsigned other = producing(l) ? NOTE_CONSUMER : NOTE_PRODUCER;
-	uid_t uid;
 
 	if (l->state != LINK_GREETING)
 		return "a second hello";
 	if (n->role != other)
 		return producing(l) ? "the other side is a producer too"
 				    : "the other side is a consumer too";
-	if (n->version < 1)
-		return "it speaks no version of the link that we know (we need 1)";
-	if (!handoff_peer_allowed(l->fd, l->hub->cfg.peer_user, &uid) &&
-	    !(l->hub->ticketed && (!producing(l) || strcmp(n->token, l->hub->ticket.token) == 0)))
-		return "its user is neither ours nor root (--peer-user allows another)";
+	if (!hello_allowed(l, n))
+		return l->hub->ticketed
+			   ? "its user is neither ours nor root, and its token is not the ticket's"
+			   : "its user is neither ours nor root (--peer-user allows another)";
 	if (producing(l))
 		l->modes = n->modes ? n->modes : NOTE_TAKE;
 	snprintf(l->tool, sizeof(l->tool), "%s", n->tool);
@@ -415,6 +445,13 @@ heard_hello(struct link *l, const struct note *n)
 	hub_greeted(l->hub, l, n);
 	link_regrant(l);
 	return NULL;
+}
+
+/* The sum may be more than a number holds. */
+static void
+link_credit(struct link *l, uint32_t n)
+{
+	l->credit = n > LINK_WINDOW || l->credit + n > LINK_WINDOW ? LINK_WINDOW : l->credit + n;
 }
 
 static const char *
@@ -430,16 +467,19 @@ heard_conn(struct link *l, const struct note *n, int *fd, bool starved)
 		return "more connections than were granted";
 	l->last_id = n->id;
 	l->credit--;
+	link_regrant(l);
 	if (starved) {
 		struct link_conn c = { .id = n->id };
 
+		hub_starve(l->hub); /* before: closed may carry a grant */
 		link_add(l, &c);
 		link_closed(&c, "no-descriptors", 69, 0, 0);
-		hub_starve(l->hub);
 		return NULL;
 	}
 	if (got == -1 && !(l->hub->cfg.modes & NOTE_GIVE))
 		return "a conn without its descriptor";
+	if (got != -1 && socket_kind(got) != SOCK_STREAM)
+		return "a conn whose descriptor is not a stream socket";
 	*fd = -1;
 	l->hub->cfg.ops->conn(l->hub, l, n, got);
 	return NULL;
@@ -455,10 +495,13 @@ heard_adopt(struct link *l, const struct note *n, int *fd, bool starved)
 		return "an adopt from a producer";
 	if (got == -1 && !starved)
 		return "an adopt without its descriptor";
-	l->credit += n->n;
-	if (!c || c->adopted || !c->ops->adopted) /* it crossed our closed: closed unread */
+	if (got != -1 && socket_kind(got) != SOCK_STREAM)
+		return "an adopt whose descriptor is not a stream socket";
+	link_credit(l, n->n);
+	if (!c || !c->asked || c->adopted) /* it crossed our closed: closed unread */
 		return NULL;
 	if (starved) {
+		hub_starve(l->hub);
 		link_closed(c, "no-descriptors", 69, 0, 0);
 		c->ops->closed(c, "no-descriptors", 69, 0, 0);
 		return NULL;
@@ -475,7 +518,8 @@ heard_closed(struct link *l, const struct note *n)
 {
 	struct link_conn *c = link_find(l, n->id);
 
-	l->credit += producing(l) ? n->n : 0;
+	if (producing(l))
+		link_credit(l, n->n);
 	if (!c)
 		return;
 	link_forget(c);
@@ -532,7 +576,7 @@ link_hear(struct link *l, struct handoff_in *in)
 		if (!producing(l))
 			wrong = "a ready from a producer";
 		else
-			l->credit += n.n;
+			link_credit(l, n.n);
 		break;
 	case NOTE_CONN:
 		wrong = heard_conn(l, &n, &in->fd, in->starved);
@@ -553,8 +597,8 @@ link_hear(struct link *l, struct handoff_in *in)
 		break;
 	}
 	if (producing(l) && !wrong) {
-		if (l->credit > LINK_WINDOW || l->drained)
-			l->credit = l->drained ? 0 : LINK_WINDOW;
+		if (l->drained)
+			l->credit = 0;
 		if (had != link_usable(l))
 			l->hub->cfg.ops->credit(l->hub);
 	}
@@ -582,7 +626,8 @@ link_pump(struct link *l)
 	const char *wrong = NULL;
 	int n;
 
-	while (l->state != LINK_GONE && !(l->shut && !producing(l))) {
+	for (int turn = 0;
+	     turn < PUMP_MAX && l->state != LINK_GONE && !(l->shut && !producing(l)); turn++) {
 		for (int i = 0; i < HANDOFF_BATCH; i++)
 			in[i] = (struct handoff_in){ .bytes = in_bytes[i], .fd = -1 };
 		n = handoff_recv(l->fd, in, HANDOFF_BATCH);
@@ -612,12 +657,11 @@ link_ready(struct watch *w, uint32_t got)
 {
 	struct link *l = (struct link *)((char *)w - offsetof(struct link, watch));
 
-	if (l->shut && !producing(l)) {
-		if (got & (WATCH_HUP | WATCH_ERR)) /* the producer is gone for good */
-			link_drop(l, NULL);
-		return;
-	}
-	if (got & (WATCH_READ | WATCH_HUP | WATCH_ERR))
+	bool heard_all = l->shut && !producing(l);
+
+	if (heard_all && got & (WATCH_HUP | WATCH_ERR)) /* the producer is gone for good */
+		link_drop(l, NULL);
+	if (!heard_all && got & (WATCH_READ | WATCH_HUP | WATCH_ERR))
 		link_pump(l);
 	if (got & WATCH_WRITE && l->state != LINK_GONE)
 		link_write(l);
@@ -646,13 +690,14 @@ link_slow(struct timer *t)
 void
 link_drop(struct link *l, const char *why)
 {
+	static struct log_class broken = { .name = "broken links" };
 	struct hub *hub = l->hub;
 	struct reactor *reactor = hub->cfg.reactor;
 	struct link_conn *c;
 
 	if (l->state == LINK_GONE)
 		return;
-	if (why)
+	if (why && log_admit(&broken, reactor_now(reactor)))
 		log_event(LOG_L_WARN, NULL, "link-broken", NULL, "%s %s: link with %s ended: %s",
 		    hub->cfg.option, hub->cfg.spec, l->tool[0] ? l->tool : "an unknown tool", why);
 	l->state = LINK_GONE;

@@ -35,6 +35,7 @@ struct link_conn { /* an open id; lies in its owner, zeroed before it is used */
 	bool ended;        /* the other side said eof */
 	bool said_eof;     /* we did */
 	bool adopted;      /* consumer: we gave our descriptor; producer: we got it */
+	bool asked;        /* producer: it went without a descriptor, and the consumer may adopt */
 	bool owing;        /* producer: something is still to be said to the consumer (eof, or we wait for adopt) */
 	uint64_t eof_mark; /* private: the place of our eof in the queue */
 	RB_ENTRY(link_conn) node;
@@ -68,6 +69,7 @@ struct link {
 	bool drained;                   /* the consumer said drain (either side knows) */
 	bool shut;                      /* producer: has shut its writing side; consumer: has read that end */
 	bool deaf;                      /* sending failed: read on, for what was said before */
+	bool full;                      /* the other side reads nothing: until it does, no conns and no grants */
 	bool broken;                    /* it ended because the other side broke the protocol */
 	char tool[32];                  /* of the other side */
 	TAILQ_ENTRY(link) of_hub;

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define STDIO_SIZE (1024 * 1024)
+#define PART	   16 /* of the descriptors, for each end */
 
 static struct pipes pool[PIPES_MAX];
 static int made; /* slots 0..made-1 have been used; a slot without descriptors has rfd -1 */
@@ -25,23 +27,36 @@ pipes_make(struct pipes *p)
 	return true;
 }
 
+unsigned
+pipes_most(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur / PART > PIPES_MAX)
+		return PIPES_MAX;
+	return (unsigned)limit.rlim_cur / PART;
+}
+
 struct pipes *
 pipes_borrow(void)
 {
 	struct pipes *empty = NULL;
+	unsigned lent = 0;
 
 	for (int i = 0; i < made; i++) {
-		if (pool[i].lent)
-			continue;
-		if (pool[i].rfd != -1) {
+		lent += pool[i].lent;
+		if (!pool[i].lent && pool[i].rfd == -1)
+			empty = &pool[i];
+		else if (!pool[i].lent) {
 			pool[i].lent = true;
 			return &pool[i];
 		}
-		empty = &pool[i];
 	}
-	if (!empty && made < PIPES_MAX)
+	if (lent >= pipes_most())
+		return NULL;
+	if (!empty)
 		empty = &pool[made++], empty->rfd = -1;
-	return empty && pipes_make(empty) ? empty : NULL;
+	return pipes_make(empty) ? empty : NULL;
 }
 
 static void

@@ -16,9 +16,10 @@ struct pipes {
 };
 
 struct pipes *pipes_borrow(void);
-/* An empty pipe, or NULL: all are lent, or no descriptors. */
+/* An empty pipe, or NULL: all that there may be are lent. */
 void pipes_return(struct pipes *, bool empty);
 /* NULL is legal.  Not empty: it is closed, not used again. */
+unsigned pipes_most(void);   /* how many there may be: with both ends no more than an eighth of the descriptors */
 void pipes_close_idle(void); /* gives the descriptors of idle ones back */
 void pipes_enlarge(int fd);
 /* stdin or stdout of a single transfer: 1 MiB if the kernel allows; not a pipe: nothing. */

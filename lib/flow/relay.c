@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/exit.h"
@@ -24,6 +25,7 @@ enum way { WAY_DIRECT, WAY_COPY, WAY_SPLICE };
 enum lane_state { LANE_OPEN, LANE_ENDING, LANE_DONE };
 
 struct side {
+	int64_t unsent; /* when we last looked */
 	struct relay *relay;
 	struct transport *tp;
 	struct relay_hooks hooks;
@@ -159,6 +161,36 @@ lane_push_pipe(struct lane *l)
 	return 0;
 }
 
+/* The destination takes no splice (/dev/null, a file open for appending): what the pipe holds
+ * becomes bytes. */
+static int
+lane_unpipe(struct lane *l)
+{
+	char *bytes = malloc(l->piped);
+	size_t got = 0;
+
+	while (bytes && got < l->piped) {
+		ssize_t n = read(l->pipe->rfd, bytes + got, l->piped - got);
+
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	if (got < l->piped) {
+		free(bytes);
+		return bytes ? -EIO : -ENOMEM;
+	}
+	pipes_return(l->pipe, true);
+	l->pipe = NULL;
+	l->piped = 0;
+	l->kept = bytes;
+	l->at = 0;
+	l->len = got;
+	l->copy_only = true;
+	l->way = WAY_COPY;
+	return 0;
+}
+
 /* 0: the lane holds nothing.  -EAGAIN: wait for the destination.  Else it failed. */
 static int
 lane_push(struct lane *l)
@@ -170,6 +202,8 @@ lane_push(struct lane *l)
 		rc = lane_push_kept(l);
 	if (rc == 0 && l->piped > 0)
 		rc = lane_push_pipe(l);
+	if (rc == -EINVAL && l->piped > 0 && (rc = lane_unpipe(l)) == 0)
+		rc = lane_push_kept(l);
 	if (l->unflushed && (rc == 0 || rc == -EAGAIN)) {
 		int flushed = to->ops->flush(to);
 
@@ -276,7 +310,14 @@ lane_end(struct relay *r, struct lane *l)
 	/* a close_notify that finds the peer gone is no loss: many clients do not wait for it */
 	if (to->tp->ended && to->tp->ops->unsent(to->tp) == 0)
 		to->settled = true;
-	rc = l->discard || (to == &r->b && r->cfg.keep_b) ? 0 : to->tp->ops->finish(to->tp);
+	rc = 0;
+	if (!l->discard && !(to == &r->b && r->cfg.keep_b)) {
+		/* what is no socket is closed by that: somebody else may hold it, too, and then epoll
+		 * would go on about it */
+		if (to->split && stream_is(to->tp))
+			reactor_forget(r->reactor, &to->w);
+		rc = to->tp->ops->finish(to->tp);
+	}
 	if (rc == 0 || (rc != -EAGAIN && to->settled))
 		l->state = LANE_DONE;
 	else if (rc != -EAGAIN) {
@@ -286,6 +327,20 @@ lane_end(struct relay *r, struct lane *l)
 	}
 }
 
+static void
+lane_source_failed(struct relay *r, struct lane *l, int error)
+{
+	/* in a direct splice one of the two is a pipe: that is never reset, and a socket that is
+	 * read never says EPIPE */
+	if (l->way == WAY_DIRECT && (error == -EPIPE || l->from == &r->b))
+		lane_refused(r, l, error);
+	else if (l->from == &r->b && r->cfg.indifferent && error == -ECONNRESET) {
+		/* it left with something unread; what it said has been read before this */
+		l->state = LANE_ENDING;
+	} else
+		fail(r, l->from, error);
+}
+
 /* Moves what can be moved.  True: its turn is over though there is more. */
 static bool
 lane_pump(struct relay *r, struct lane *l)
@@ -293,8 +348,11 @@ lane_pump(struct relay *r, struct lane *l)
 	size_t left = TURN;
 
 	while (l->state != LANE_DONE && !r->failed) {
+		uint64_t put = l->to->tp->out;
 		ssize_t n = lane_holds(l) ? lane_push(l) : 0;
 
+		if (l->to->tp->out != put)
+			r->moved_at = reactor_now(r->reactor);
 		if (n == -EAGAIN)
 			return false;
 		if (n < 0) {
@@ -310,18 +368,14 @@ lane_pump(struct relay *r, struct lane *l)
 		n = lane_pull(r, l);
 		if (n == -EAGAIN)
 			return false;
-		if (n == 0)
-			l->state = LANE_ENDING;
-		else if (n < 0) {
-			/* stream_direct may have met the destination's error */
-			if (l->way == WAY_DIRECT && l->to->tp->broken)
-				lane_refused(r, l, (int)n);
-			else
-				fail(r, l->from, (int)n);
-		} else {
+		if (n >= 0) {
 			r->moved_at = reactor_now(r->reactor);
 			left -= (size_t)n < left ? (size_t)n : left;
 		}
+		if (n == 0)
+			l->state = LANE_ENDING;
+		else if (n < 0)
+			lane_source_failed(r, l, (int)n);
 	}
 	return false;
 }
@@ -398,9 +452,9 @@ relay_over(struct relay *r, const struct relay_end *how, bool cut)
 	end.out = a->out;
 	end.more = r->out.state == LANE_OPEN || lane_holds(&r->out);
 	reactor_forget(r->reactor, &r->a.r);
+	reactor_forget(r->reactor, &r->a.w);
 	reactor_forget(r->reactor, &r->b.r);
-	if (r->b.split)
-		reactor_forget(r->reactor, &r->b.w);
+	reactor_forget(r->reactor, &r->b.w);
 	reactor_timer(r->reactor, &r->timer, CLOCK_NEVER);
 	reactor_drop(r->reactor, &r->task);
 	if (cut && r->a.hooks.cut)
@@ -461,17 +515,28 @@ relay_clean(struct relay *r)
 	relay_over(r, &end, false);
 }
 
+/* Has the peer acknowledged something since we last looked? */
+static bool
+side_takes(struct side *s)
+{
+	int64_t was = s->unsent;
+
+	s->unsent = s->tp->ops->unsent(s->tp);
+	return s->unsent != was;
+}
+
 /* Both ends of stream have passed: look until the last byte is acknowledged (no event says so). */
 static void
 relay_probe(struct relay *r)
 {
 	struct side *s[2] = { &r->a, &r->b };
-	bool unsent = false;
+	bool unsent = false, takes = false;
 
 	for (int i = 0; i < 2; i++) {
 		struct transport *tp = s[i]->tp;
 
-		if (s[i]->settled || tp->ops->unsent(tp) == 0)
+		takes |= side_takes(s[i]);
+		if (s[i]->settled || s[i]->unsent == 0)
 			continue;
 		unsent = true;
 		if (tp->broken || (tp->wfd != -1 && socket_over(tp->wfd))) {
@@ -480,6 +545,8 @@ relay_probe(struct relay *r)
 			return;
 		}
 	}
+	if (takes)
+		r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
 	if (!unsent)
 		relay_clean(r);
 	else if (reactor_now(r->reactor) >= r->flush_by)
@@ -491,13 +558,28 @@ relay_probe(struct relay *r)
 	}
 }
 
-/* What came from the peer before it was cut is still written to standard output. */
+/* What came from the peer before it was cut is still written to standard output: what we hold, and
+ * what lies in its socket.  True: standard output is full. */
 static bool
 relay_owes_stdout(struct relay *r)
 {
-	if (!r->cfg.stdio || r->failed != &r->a || !lane_holds(&r->in))
+	struct lane *l = &r->in;
+
+	if (!r->cfg.stdio || r->failed != &r->a)
 		return false;
-	return lane_push(&r->in) == -EAGAIN;
+	for (;;) {
+		int rc = lane_holds(l) ? lane_push(l) : 0;
+
+		if (rc < 0)
+			return rc == -EAGAIN;
+		if (l->state != LANE_OPEN || r->error == ENOMEM)
+			return false;
+		l->copy_only = true;
+		l->way = WAY_COPY;
+		l->from->tp->ready |= TP_READ;
+		if (pull_copy(r, l) <= 0)
+			return false;
+	}
 }
 
 /* Is it over, or nearly?  True: there is nothing left to wait for here. */
@@ -507,13 +589,16 @@ relay_judge(struct relay *r)
 	if (r->failed) {
 		if (relay_owes_stdout(r)) {
 			reactor_want(r->reactor, &r->a.r, 0);
-			reactor_want(r->reactor, r->b.split ? &r->b.w : &r->b.r, WATCH_WRITE);
+			reactor_want(r->reactor, &r->b.r, r->b.split ? 0 : WATCH_WRITE);
+			reactor_want(r->reactor, &r->b.w, r->b.split ? WATCH_WRITE : 0);
 			reactor_timer(r->reactor, &r->timer, CLOCK_NEVER);
 			return true;
 		}
 		relay_failed(r);
 		return true;
 	}
+	if (r->cfg.indifferent && (r->b.hung || (r->b.tp->rfd == -1 && r->b.tp->ended)))
+		r->in.discard = true;
 	/* we have said all we had, and nobody reads what the peer says */
 	if (r->out.state == LANE_DONE && r->in.discard && r->in.state != LANE_DONE) {
 		if (!r->linger_by) {
@@ -528,6 +613,8 @@ relay_judge(struct relay *r)
 		return false;
 	r->state = RELAY_FLUSHING;
 	r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
+	r->a.unsent = r->a.tp->ops->unsent(r->a.tp);
+	r->b.unsent = r->b.tp->ops->unsent(r->b.tp);
 	side_interest(r, &r->a);
 	side_interest(r, &r->b);
 	relay_probe(r);
@@ -611,9 +698,14 @@ relay_timer(struct timer *t)
 {
 	struct relay *r = (struct relay *)((char *)t - offsetof(struct relay, timer));
 
-	if (r->state == RELAY_FLUSHING)
+	if (r->state == RELAY_FLUSHING) {
 		relay_probe(r);
-	else if (reactor_now(r->reactor) < relay_deadline(r))
+		return;
+	}
+	/* who slowly takes what lies in the kernel is not silent */
+	if (side_takes(&r->a) | side_takes(&r->b))
+		r->moved_at = reactor_now(r->reactor);
+	if (reactor_now(r->reactor) < relay_deadline(r))
 		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
 	else if (r->linger_by)
 		relay_step(r);
@@ -630,6 +722,8 @@ static void
 side_error(struct relay *r, struct side *s)
 {
 	s->hung = true;
+	if (s == &r->b && r->cfg.indifferent)
+		return;
 	if (!s->settled && !(r->cfg.stdio && s == &r->a && r->in.state == LANE_OPEN))
 		fail(r, s, s->tp->broken ? s->tp->broken : ECONNRESET);
 }

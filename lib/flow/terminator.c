@@ -19,6 +19,7 @@
 #include "flow/relay.h"
 #include "flow/room.h"
 #include "flow/tell.h"
+#include "net/socket.h"
 #include "net/stream.h"
 
 #define REAP_MS 1000 /* a COMMAND closed its end: how long its exit status is waited for */
@@ -39,13 +40,14 @@ struct term {
 	struct watch watch;
 	struct timer
 	    timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
-	int64_t deadline;
 	struct handed handed; /* our end of the pair is the AF_UNIX stream */
+	struct handed source; /* what we were handed is one; else its conn is NULL */
+	const struct transport *outer; /* what the relay took */
 	struct relay *relay;
 	struct child child;
 	int command_status; /* -1: still running, or none */
 	bool command_killed, gave_up_waiting, single;
-	struct relay_end end; /* kept while only the COMMAND's status is missing */
+	struct relay_end end; /* with it only the COMMAND's status is missing */
 	TAILQ_ENTRY(term) link, waiter;
 	struct grave grave;
 };
@@ -70,6 +72,7 @@ term_free(struct term *t)
 
 	reactor_timer(of->cfg.reactor, &t->timer, CLOCK_NEVER);
 	handed_close(&t->handed);
+	handed_close(&t->source);
 	link_forget(&t->up);
 	link_forget(&t->down);
 	if (t->state == TERM_WAITING)
@@ -113,6 +116,18 @@ term_fail(struct term *t, const char *reason, int status, const char *by)
 	term_over(t, reason, status, by, 0, 0);
 }
 
+/* Was it a shortage of descriptors?  Then that ends it, and the source is asked for nothing more for a while. */
+static bool
+term_starved(struct term *t, int rc)
+{
+	if (rc != -EMFILE && rc != -ENFILE)
+		return false;
+	if (t->up.link)
+		hub_starve(t->up.link->hub);
+	term_fail(t, "no-descriptors", CCF_UNAVAILABLE, "us");
+	return true;
+}
+
 static void
 term_cut(struct term *t, const char *reason, int status)
 {
@@ -128,16 +143,35 @@ term_relayed(void *arg, const struct relay_end *end)
 	struct term *t = arg;
 
 	t->relay = NULL;
-	t->handed.relay = NULL;
+	t->handed.relay = t->source.relay = NULL;
 	reactor_timer(t->of->cfg.reactor, &t->timer, CLOCK_NEVER);
-	if (t->single && t->child.pid > 0) { /* its status is ours: wait for it */
-		t->end = *end;
-		return;
+	t->end = *end;
+	if (t->command_status > 0 && end->status == CCF_CUT) { /* its end came first, and says more */
+		t->end.status = t->command_status;
+		t->end.reason = t->command_killed ? "killed" : end->reason;
 	}
-	term_over(t, end->reason, end->status, end->by, end->in, end->out);
+	if (t->single && t->child.pid > 0) /* its status is ours: wait for it */
+		return;
+	term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
 }
 
 /* ---- the plaintext side ---- */
+
+/* A close_notify is the client's own word; any other end of an AF_UNIX stream needs the source's. */
+static int
+source_is_end(void *arg)
+{
+	struct term *t = arg;
+	struct relay_hooks hooks = handed_hooks(&t->source);
+
+	return t->outer->ops->facts && !t->outer->bare_end ? 1 : hooks.is_end(hooks.arg);
+}
+
+static int
+source_announce(void *arg)
+{
+	return link_eof(&((struct term *)arg)->up);
+}
 
 static int
 term_relay(
@@ -155,6 +189,10 @@ term_relay(
 		.arg = t };
 	int err;
 
+	if (t->source.conn)
+		rc.a_hooks = (struct relay_hooks){
+			.is_end = source_is_end, .announce = source_announce, .arg = t
+		};
 	if (hooks)
 		rc.b_hooks = *hooks;
 	reactor_forget(cfg->reactor, &t->watch);
@@ -162,9 +200,10 @@ term_relay(
 	err = relay_start(&t->relay, cfg->reactor, &rc);
 	if (err < 0)
 		return err;
+	t->outer = t->tp;
 	t->tp = NULL;
 	t->state = TERM_MOVING;
-	t->handed.relay = t->relay;
+	t->handed.relay = t->source.relay = t->relay;
 	return 0;
 }
 
@@ -273,15 +312,15 @@ term_to_command(struct term *t)
 			close(pair[0]);
 	}
 	free(envp);
-	if (rc < 0) {
+	if (rc < 0 && !term_starved(t, rc)) {
 		struct log_who who = tell_who(&t->tell);
 
 		log_event(LOG_L_ERROR, &who, "cannot-run", NULL, "cannot run %s: %s", cfg->argv[0],
 		    strerror(-rc));
 		term_fail(t, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us");
-		return;
 	}
-	term_relay_fd(t, pair[0], &hooks, true);
+	if (rc == 0)
+		term_relay_fd(t, pair[0], &hooks, true);
 }
 
 /* ---- a link ---- */
@@ -308,8 +347,8 @@ term_to_hub(struct term *t)
 			close(pair[0]);
 			close(pair[1]);
 		}
-		term_fail(t, rc == -EMFILE || rc == -ENFILE ? "no-descriptors" : "no-sink",
-		    CCF_UNAVAILABLE, "us");
+		if (!term_starved(t, rc))
+			term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
 		return;
 	}
 	TAILQ_REMOVE(&t->of->waiting, t, waiter);
@@ -337,7 +376,6 @@ down_adopted(struct link_conn *lc, int fd)
 	}
 	handed_open(&t->handed, t->of->cfg.reactor, &t->down);
 	hooks = handed_hooks(&t->handed);
-	hooks.announce = NULL; /* nobody is left in between */
 	term_relay_fd(t, fd, &hooks, false);
 }
 
@@ -394,7 +432,18 @@ up_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, uin
 	    reason[0] ? reason : "withdrawn", status > 0 ? status : CCF_CUT);
 }
 
-static const struct link_conn_ops up_ops = { .closed = up_closed };
+static void
+up_kick(struct link_conn *lc)
+{
+	handed_kick(&((struct term *)((char *)lc - offsetof(struct term, up)))->source);
+}
+
+static const struct link_conn_ops up_ops = {
+	.closed = up_closed,
+	.ended = up_kick,
+	.flushed = up_kick,
+	.lost = up_kick,
+};
 
 /* ---- the handshake ---- */
 
@@ -528,7 +577,10 @@ term_begin(struct term *t, int rfd)
 	reactor_timer(cfg->reactor, &t->timer, clock_after(since, cfg->handshake));
 	reactor_watch(cfg->reactor, &t->watch, rfd, term_ready);
 	t->tp->ready = TP_READ | TP_WRITE;
-	term_shake(t);
+	if (t->of->no_sink) /* it was on its way to us */
+		term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
+	else
+		term_shake(t);
 }
 
 void
@@ -539,6 +591,8 @@ terminator_conn(struct terminator *of, struct link *l, const struct note *n, int
 
 	if (t) {
 		link_join(l, &t->up, &up_ops, n->id);
+		if (socket_family(fd) == AF_UNIX)
+			handed_open(&t->source, of->cfg.reactor, &t->up);
 		(void)note_env(n, &t->env);
 		if (of->cfg.wrap(of->cfg.arg, fd, fd, true, &t->tp) == 0) {
 			term_begin(t, fd);
@@ -578,7 +632,7 @@ terminator_room(struct terminator *of)
 {
 	if (!of->ready || (of->cfg.sink == TERM_TO_HUB && !of->had_credit))
 		return 0;
-	return room_for(of->live, 3, of->cfg.fds_spare + of->n_from);
+	return (room_for(of->live, 3, of->cfg.fds_spare + of->n_from) + of->n_from - 1) / of->n_from;
 }
 
 void
@@ -601,6 +655,7 @@ terminator_no_sink(struct terminator *of)
 {
 	struct term *t, *next;
 
+	of->no_sink = true;
 	TAILQ_FOREACH_SAFE(t, &of->all, link, next)
 		if (t->state != TERM_MOVING)
 			term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");

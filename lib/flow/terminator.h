@@ -37,6 +37,7 @@ struct terminator {
 	unsigned n_from;
 	bool ready;	 /* a certificate is there: the owner sets it, then calls terminator_update */
 	bool had_credit; /* the sink has granted once */
+	bool no_sink;	 /* the sink has ended for good */
 	unsigned live;
 	TAILQ_HEAD(term_list, term) all;
 	TAILQ_HEAD(term_waiters, term) waiting; /* for credit of the sink */

@@ -29,6 +29,21 @@ inherit_names(struct inherited *in, const char *names, char *msg, size_t cap)
 	return 0;
 }
 
+/* A systemd unit with two sockets gives both the same name; an interface is known by its own. */
+static void
+inherit_tell_apart(struct inherited *in)
+{
+	for (int i = 1; i < in->n; i++)
+		for (int k = 0; k < i; k++)
+			if (strcmp(in->name[i], in->name[k]) == 0) {
+				size_t len = strnlen(in->name[i], sizeof(in->name[i]) - 8);
+
+				snprintf(in->name[i] + len, sizeof(in->name[i]) - len, "-%d",
+				    INHERIT_FIRST + i);
+				break;
+			}
+}
+
 static int
 inherit_read(struct inherited *in, char *msg, size_t cap)
 {
@@ -52,7 +67,9 @@ inherit_read(struct inherited *in, char *msg, size_t cap)
 			return -EINVAL;
 		}
 	}
-	return inherit_names(in, getenv("LISTEN_FDNAMES"), msg, cap);
+	rc = inherit_names(in, getenv("LISTEN_FDNAMES"), msg, cap);
+	inherit_tell_apart(in);
+	return rc;
 }
 
 int
@@ -89,5 +106,6 @@ notify_send(const char *state)
 	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&un, len) == -1)
 		rc = -errno;
 	close(fd);
+	unsetenv("NOTIFY_SOCKET"); /* it was meant for us, not for a COMMAND */
 	return rc;
 }

@@ -232,20 +232,28 @@ stream_reason(const struct transport *t)
 	return NULL; /* errno says it all */
 }
 
+/* Armed, a close is a reset, also the one that the kernel does for a process that was killed: only
+ * stream_close can make it a clean one.  Also where the descriptor is borrowed: it belongs to the
+ * socket, and holds when the last holder goes. */
+static void
+arm(const struct stream *s, bool on)
+{
+	struct linger reset = { .l_onoff = on, .l_linger = 0 };
+
+	if (s->tcp && s->wkind == SOCKET)
+		setsockopt(s->t.wfd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
 static void
 stream_close(struct transport *t, bool cut)
 {
-	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 	struct stream *s;
 	int saved = errno;
 
 	if (!t)
 		return;
 	s = stream_of(t);
-	/* Also where the descriptor is borrowed: it belongs to the socket, and holds when the last
-	 * holder goes. */
-	if (cut && s->tcp && s->wkind == SOCKET)
-		setsockopt(t->wfd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	arm(s, cut);
 	if (s->owns && t->rfd >= 0)
 		close(t->rfd);
 	if (s->owns && t->wfd >= 0 && t->wfd != t->rfd)
@@ -312,6 +320,7 @@ stream_new(int rfd, int wfd, bool owns, struct transport **ret)
 	s->rkind = kind_of(rfd, &s->rsplice);
 	s->wkind = kind_of(wfd, &s->wsplice);
 	s->tcp = s->wkind == SOCKET && is_tcp(wfd);
+	arm(s, true);
 	*ret = &s->t;
 	return 0;
 }

@@ -2,7 +2,8 @@
  * O_NONBLOCK is never touched: sockets by MSG_DONTWAIT, pipes by splice(SPLICE_F_NONBLOCK) or poll
  * and at most PIPE_BUF, files as they are. finish() of what is no socket closes wfd (1 when
  * borrowed: /dev/null takes its place) and sets it to -1: forget a watch on it first.  unsent()
- * finds a reset that nothing else reports any more, and then sets broken. */
+ * finds a reset that nothing else reports any more, and then sets broken.  A TCP socket is reset if
+ * this process dies before close(). */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
 

@@ -3,6 +3,8 @@
  * the same bytes. */
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
@@ -335,15 +337,46 @@ link_free(struct tls_link *l)
 	free(l);
 }
 
+/* Armed, a close is a reset, also the one that the kernel does for a process that was killed: a bare
+ * FIN is an empty answer to some clients. */
+static void
+arm(int fd, bool on)
+{
+	struct linger reset = { .l_onoff = on, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+/* A bare reset is an empty success to some clients, as a bare FIN is (Python 3.11), so a fatal alert
+ * goes before it, if it can go now.  OpenSSL has no call for one: a ticket that cannot be made ends
+ * TLS 1.3 with internal_error; TLS 1.2 gets a record that its keys have not made. */
+static void
+say_failed(struct tls_link *l)
+{
+	static const unsigned char record[] = { SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL,
+		SSL_AD_INTERNAL_ERROR };
+	int now = 1;
+
+	if (!l->shaken || l->said_bye || l->fate || l->t.broken || bio_blocked(l->wr))
+		return;
+	ERR_clear_error();
+	if (SSL_version(l->ssl) < TLS1_3_VERSION)
+		BIO_write(l->wr, record, sizeof(record));
+	else if (SSL_new_session_ticket(l->ssl))
+		SSL_do_handshake(l->ssl);
+	setsockopt(l->t.wfd, IPPROTO_TCP, TCP_NODELAY, &now, sizeof(now));
+	pay(l);
+}
+
 /* SSL_free sends nothing, and the writer forgets what it has not sent. */
 static void
 link_close(struct transport *t, bool cut)
 {
 	struct tls_link *l = link_of(t);
-	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 
 	if (cut)
-		setsockopt(t->wfd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		say_failed(l);
+	arm(t->wfd, cut);
 	if (l->owns) {
 		close(t->rfd);
 		if (t->wfd != t->rfd)
@@ -388,6 +421,7 @@ tls_link_new(struct transport **ret, struct tls_context *context, int rfd, int w
 	}
 	SSL_set_bio(l->ssl, l->rd, l->wr);
 	hello_begin(l->ssl, l->hello);
+	arm(wfd, true);
 	*ret = &l->t;
 	return 0;
 }

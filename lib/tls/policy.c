@@ -70,6 +70,15 @@ accept_any(X509_STORE_CTX *store, void *arg)
 	return 1;
 }
 
+/* There are none, so who asks for one wants the failure: see tls/link. */
+static int
+no_ticket(SSL *ssl, void *arg)
+{
+	(void)ssl;
+	(void)arg;
+	return 0;
+}
+
 int
 policy_apply(SSL_CTX *ctx)
 {
@@ -86,6 +95,7 @@ policy_apply(SSL_CTX *ctx)
 	hello_watch(ctx);
 	if (!SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(ctx, 0) || !SSL_CTX_set_num_tickets(ctx, 0) ||
+	    !SSL_CTX_set_session_ticket_cb(ctx, no_ticket, NULL, NULL) ||
 	    !SSL_CTX_set_max_early_data(ctx, 0) || !SSL_CTX_set_recv_max_early_data(ctx, 0) ||
 	    !SSL_CTX_set_cipher_list(ctx, suites_12) || !SSL_CTX_set_ciphersuites(ctx, suites_13) ||
 	    !set_groups(ctx))

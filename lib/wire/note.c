@@ -240,8 +240,8 @@ parse_field(struct note *note, const char *s, const char *equals, uint32_t *seen
 			return bad("%s: %s= is there twice", verb_names[note->verb], f->name);
 		*seen |= BIT(i);
 		if (!get_field(note, f, equals + 1))
-			return bad(
-			    "%s: %s= is not what it should be", verb_names[note->verb], f->name);
+			return bad("%s: %s= is not what it should be%s", verb_names[note->verb],
+			    f->name, f->kind == VERSION ? " (we need 1)" : "");
 		return 0;
 	}
 	return 0; /* unknown, or of no meaning here: ignored */
@@ -251,6 +251,7 @@ static int
 parse_strings(struct note *note, const char *s, const char *end, uint32_t *seen)
 {
 	const char *env = NULL;
+	unsigned n = 0;
 
 	for (; s < end; s += strlen(s) + 1) {
 		const char *equals = strchr(s, '=');
@@ -259,6 +260,8 @@ parse_strings(struct note *note, const char *s, const char *end, uint32_t *seen)
 			return bad("an empty string");
 		if (!equals)
 			return bad("a field without =");
+		if (++n > NOTE_STRINGS_MAX)
+			return bad("more than %d strings", NOTE_STRINGS_MAX);
 		if (is_upper(*s) || *s == '_') {
 			env = env ? env : s;
 			continue;

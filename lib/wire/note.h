@@ -26,6 +26,7 @@ enum { NOTE_PRODUCER = 1, NOTE_CONSUMER = 2 }; /* role= */
 #define NOTE_VERSION	1
 #define NOTE_MAX	65536
 #define NOTE_REASON_MAX 64
+#define NOTE_STRINGS_MAX 512 /* after the verb: each is compared with each */
 
 struct note {
 	enum note_verb verb;

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Many clients in one process, and what happens to each.
-  clients.py ADDRESS [--tls CA] [--rcvbuf BYTES]	what to do comes on standard input, a line each:
+  clients.py ADDRESS [--tls CA] [--deaf]	what to do comes on standard input, a line each:
     open N		N more, one after the other: "I connected" or "I refused"
     send A B TEXT	those from A to B say TEXT and a line feed
     close A B		they close
     end			all close, and it ends; so does the end of input
-  What a client sees is printed, a line each: "I data LINE", "I closed", "I reset".
+  What a client sees is printed, a line each: "I data LINE", "I closed", "I reset"; deaf ones see nothing.
+
+  clients.py ADDRESS [--tls CA] --late [--bytes N]
+    one that says N bytes and reads nothing until a line comes on standard input; then all there is: "1 read BYTES SHA256",
+    or "1 reset after BYTES".  "1 stuck after BYTES" if nobody takes what it says.
 
   clients.py ADDRESS [--tls CA] --load WORKERS [--bytes N]
     connect, say N bytes, hear them back, end properly; again and again until TERM.  Every tenth is said ("10 done"), every
     error ("failed: WHY"), and at the end how many of both.
 ADDRESS is HOST:PORT or unix:PATH.
 """
-import argparse, os, resource, selectors, signal, socket, ssl, sys, threading
+import argparse, hashlib, os, resource, select, selectors, signal, socket, ssl, sys, threading
 
 
 def say(*words):
@@ -25,8 +29,6 @@ def connect(args):
     else:
         host, _, port = args.address.rpartition(":")
         sock, to = socket.socket(), (host, int(port))
-    if args.rcvbuf:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, args.rcvbuf)
     sock.settimeout(args.timeout)
     sock.connect(to)
     return args.context.wrap_socket(sock, server_hostname="localhost") if args.context else sock
@@ -44,11 +46,13 @@ class Clients:
             except OSError as e:
                 say(i, "refused" if isinstance(e, ConnectionRefusedError) else f"failed: {e}")
                 continue
-            self.selector.register(self.sock[i], selectors.EVENT_READ, i)
+            if not self.args.deaf:
+                self.selector.register(self.sock[i], selectors.EVENT_READ, i)
             say(i, "connected")
 
     def over(self, i, what):
-        self.selector.unregister(self.sock[i])
+        if not self.args.deaf:
+            self.selector.unregister(self.sock[i])
         self.sock.pop(i).close()
         if what:
             say(i, what)
@@ -96,6 +100,36 @@ class Clients:
                 data = os.read(0, 65536)
                 *lines, rest = (rest + data).split(b"\n")
                 going = bool(data) and all([self.obey(line.decode()) for line in lines])
+
+
+def late(args):
+    sock, total, digest = connect(args), 0, hashlib.sha256()
+    sock.settimeout(None)
+
+    def write():
+        body, poll, quiet = memoryview(bytes(args.bytes)), select.poll(), False
+        poll.register(sock, select.POLLOUT)
+        while body:
+            if not args.context and not poll.poll(500) and not quiet:
+                quiet = True
+                say(1, "stuck after", args.bytes - len(body))
+            body = body[sock.send(body[:65536]):]
+        if not args.context:
+            sock.shutdown(socket.SHUT_WR)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    if args.context:
+        writer.join()  # OpenSSL does not read and write at once
+    say(1, "connected")
+    sys.stdin.readline()
+    try:
+        while data := sock.recv(1 << 20):
+            total += len(data)
+            digest.update(data)
+        say(1, "read", total, digest.hexdigest())
+    except OSError:
+        say(1, "reset after", total)
 
 
 def once(args, body):
@@ -146,15 +180,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address")
     parser.add_argument("--tls", metavar="CA")
-    parser.add_argument("--rcvbuf", type=int)
+    parser.add_argument("--deaf", action="store_true")
     parser.add_argument("--timeout", type=float, default=20)
+    parser.add_argument("--late", action="store_true")
     parser.add_argument("--load", type=int)
     parser.add_argument("--bytes", type=int, default=1000)
     args = parser.parse_args()
     args.context = ssl.create_default_context(cafile=args.tls) if args.tls else None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    load(args) if args.load else Clients(args).run()
+    load(args) if args.load else late(args) if args.late else Clients(args).run()
 
 
 main()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Listens on 127.0.0.1 and answers no SYN: its backlog is full.  Prints its address; at SIGUSR1 it accepts all
-that came and goes on accepting."""
+that comes and closes it."""
 import signal, socket
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -19,4 +19,4 @@ while True:  # until one of ours is left without an answer
 print("%s:%d" % server.getsockname(), flush=True)
 signal.sigwait([signal.SIGUSR1])
 while True:
-    full.append(server.accept()[0])
+    server.accept()[0].close()

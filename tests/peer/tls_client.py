@@ -6,7 +6,7 @@ hold    prints "up" after the handshake and goes on at SIGUSR1
 half    the same after its hello, before it has answered the server's
 drip    prints "begun" after the first bytes of the answer and goes on at SIGUSR1
 reset   prints "up" after the handshake and resets the connection at SIGUSR1
-plain   as hold, without TLS
+plain, plain-reset  as hold and reset, without TLS
 silent  connects, says nothing, and prints what it reads: "ended BYTES" or "raised NAME"
 """
 import signal, socket, ssl, struct, sys
@@ -25,15 +25,34 @@ def wait(word):
     signal.sigwait([signal.SIGUSR1])
 
 
-def half(sock):
-    """A handshake whose second flight waits."""
-    sock.setblocking(False)
-    try:
-        sock.do_handshake()
-    except ssl.SSLWantReadError:
-        wait("up")
-    sock.setblocking(True)
-    sock.do_handshake()
+class Half:
+    """The same over buffers of its own: what the server says to our hello is read when we go on."""
+
+    def __init__(self, sock, context):
+        self.sock, self.came, self.goes = sock, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.came, self.goes, server_hostname=host)
+        self.waited = False
+        self.step(self.tls.do_handshake)
+
+    def step(self, call, *args):
+        while True:
+            try:
+                result = call(*args)
+                self.sock.sendall(self.goes.read())
+                return result
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.goes.read())
+            if not self.waited:
+                self.waited = True
+                wait("up")
+            data = self.sock.recv(65536)
+            self.came.write(data) if data else self.came.write_eof()
+
+    def sendall(self, data):
+        self.step(self.tls.write, data)
+
+    def recv(self, size):
+        return self.step(self.tls.read, size)
 
 
 def read(sock):
@@ -50,14 +69,12 @@ def read(sock):
 request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
 try:
     sock = socket.create_connection((host, int(port)), timeout=30)
-    if how not in ("plain", "silent"):
+    if how not in ("plain", "plain-reset", "silent"):
         context = ssl.create_default_context(cafile=ca)
-        sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=how != "half")
-    if how == "half":
-        half(sock)
-    if how in ("hold", "reset", "plain"):
+        sock = Half(sock, context) if how == "half" else context.wrap_socket(sock, server_hostname=host)
+    if how in ("hold", "reset", "plain", "plain-reset"):
         wait("up")
-    if how == "reset":
+    if how in ("reset", "plain-reset"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
         say("reset")

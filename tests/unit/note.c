@@ -143,8 +143,8 @@ CASE(a_value_that_is_none_is_refused)
 	MALFORMED("ready\0n=4294967296", "ready: n= is not what it should be");
 	MALFORMED("closed\0id=1\0reason=Two Words", "closed: reason= is not what it should be");
 	MALFORMED("closed\0id=1\0reason=x\0status=256", "closed: status= is not what it should be");
-	MALFORMED(
-	    "hello\0version=0\0role=producer\0tool=x", "hello: version= is not what it should be");
+	MALFORMED("hello\0version=0\0role=producer\0tool=x",
+	    "hello: version= is not what it should be (we need 1)");
 	MALFORMED("hello\0version=1\0role=king\0tool=x", "hello: role= is not what it should be");
 	MALFORMED("hello\0version=1\0role=producer\0tool=a\x1b[1m",
 	    "hello: tool= is not what it should be");

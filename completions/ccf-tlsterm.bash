@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# bash completion for ccf-tlsterm
+_ccf_tlsterm() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--help --log --quiet --trace --verbose --version
+		--alpn --app --cert --cert-timeout --drain-timeout --flush-timeout --from --half-close-timeout
+		--handshake-timeout --idle-timeout --key --plaintext --require-close-notify --to
+		--peer-user --socket-group --socket-mode'
+
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		[ "${COMP_WORDS[i]}" = -- ] || continue
+		if declare -F _command_offset >/dev/null; then
+			_command_offset $((i + 1)) # the COMMAND's own completion
+		elif ((i + 1 == COMP_CWORD)); then
+			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+		else
+			compopt -o default
+		fi
+		return
+	done
+	# bash makes words of its own of = and :
+	[ "$prev" != = ] || prev=${COMP_WORDS[COMP_CWORD - 2]}
+	case $cur in = | :) cur= ;; esac
+	case $prev in
+	--log) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$cur") ;;
+	--peer-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
+	--socket-group) mapfile -t COMPREPLY < <(compgen -g -- "$cur") ;;
+	--app) mapfile -t COMPREPLY < <(compgen -W "echo" -- "$cur") ;;
+	--alpn) mapfile -t COMPREPLY < <(compgen -W "http/1.1 h2" -- "$cur") ;;
+	--cert | --key | --from | --to | : | bind | dial) compopt -o default ;;
+	*) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
+	esac
+}
+complete -F _ccf_tlsterm ccf-tlsterm

@@ -1,0 +1,419 @@
+# ends - how a connection ends: half-close works both ways, and a cut stays a cut, with its exit status.
+
+load helpers
+
+# --- peers ---
+
+# face ROLE [OPTION...] -- [--tls CA] [--small] STEP...: `tool` is ccf-connect or ccf-listen (ROLE) with these options, on
+# TOOL_IN and TOOL_OUT, below VIA; `peer` at the other end takes these steps (peer/cutter.py; peer.out is what it has done).
+face() {
+	local role=$1 options=()
+
+	shift
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	if [ "$role" = connect ]; then
+		peer "$@"
+		tool ccf-connect "${options[@]}" "$PEER"
+	else
+		tool ccf-listen --ready-fd 9 --address-file a.json "${options[@]}" rpc=127.0.0.1:0
+		spawn peer python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" "$@"
+	fi
+}
+
+tool() {
+	SPAWN_IN=${TOOL_IN-/dev/null} SPAWN_OUT=${TOOL_OUT-tool.out} spawn tool "${VIA[@]}" "$@"
+}
+
+peer() {
+	spawn peer python3 "$HERE/peer/cutter.py" listen 127.0.0.1:0 "$@"
+	await_line peer.out :
+	PEER=$(head -n 1 peer.out)
+}
+
+random() {	# random FILE BYTES
+	head -c "$2" /dev/urandom >"$1"
+}
+
+# from_pipe CMD...: what CMD says is TOOL_IN, a pipe.
+from_pipe() {
+	local r w
+
+	make_pipe r w
+	SPAWN_OUT=/dev/fd/$w spawn feeder "$@"
+	exec {w}>&-
+	TOOL_IN=/dev/fd/$r
+}
+
+# to_pipe CMD...: TOOL_OUT is a pipe that CMD reads.
+to_pipe() {
+	local r w
+
+	make_pipe r w
+	SPAWN_IN=/dev/fd/$r spawn taker "$@"
+	exec {r}<&-
+	TOOL_OUT=/dev/fd/$w
+}
+
+# let_go: of the pipes; without that nobody sees their end.
+let_go() {
+	local fd
+
+	for fd in "${TOOL_IN-}" "${TOOL_OUT-}"; do
+		case $fd in /dev/fd/*) eval "exec ${fd#/dev/fd/}<&-" ;; esac
+	done
+	unset TOOL_IN TOOL_OUT
+}
+
+# --- half-close ---
+
+@test "tar through ccf-connect and ccf-listen moves a tree, either way" {
+	mkdir -p tree/a/b there back
+	random tree/one 3000000
+	random tree/a/two 70000
+	: >tree/a/b/empty
+	ln -s one tree/link
+
+	to_pipe tar -x -C there
+	tool ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0
+	let_go
+	tar -c tree | ccf-connect "$(address a.json rpc)"
+	ends_with 0 tool
+	ends_with 0 taker
+	diff -r --no-dereference tree there/tree
+
+	from_pipe tar -c tree
+	tool ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0
+	let_go
+	ccf-connect "$(address a.json rpc)" </dev/null | tar -x -C back
+	ends_with 0 tool
+	diff -r --no-dereference tree back/tree
+}
+
+# What stands behind a tool: hears the question to its end, waits a second, and answers.
+answer() {
+	head -c "$(stat -c %s question)" >heard
+	sleep 1
+	cat reply
+}
+
+listens() {
+	grep -q "^ *[0-9]*: 0100007F:$(printf %04X "$1") 00000000:0000 0A" /proc/net/tcp
+}
+
+# exchange SERVER CLIENT ASKER: the two talk over port PORT (a word of both).  ASKER says its question and ends; what is
+# answered a second later arrives whole, and so did the question.
+exchange() {
+	local qr qw rr rw role port cmd in out
+
+	port=$(free_port)
+	rm -f got heard
+	make_pipe qr qw
+	make_pipe rr rw
+	SPAWN_IN=/dev/fd/$qr SPAWN_OUT=/dev/fd/$rw spawn answer answer
+	for role in server client; do
+		if [ "$role" = "$3" ]; then in=question out=got; else in=/dev/fd/$rr out=/dev/fd/$qw; fi
+		if [ "$role" = server ]; then read -ra cmd <<<"${1//PORT/$port}"; else read -ra cmd <<<"${2//PORT/$port}"; fi
+		SPAWN_IN=$in SPAWN_OUT=$out spawn "$role" "${cmd[@]}"
+		[ "$role" = client ] || eventually listens "$port"
+	done
+	exec {qr}<&- {qw}<&- {rr}<&- {rw}<&-
+	ends_with 0 server
+	ends_with 0 client
+	ends_with 0 answer
+	cmp question heard
+	cmp reply got
+}
+
+both_ways() {
+	random question 100000
+	random reply 3000000
+	exchange "$1" "$2" client
+	exchange "$1" "$2" server
+}
+
+@test "half-close both ways: ccf-listen and ccf-connect" {
+	both_ways 'ccf-listen 127.0.0.1:PORT' 'ccf-connect 127.0.0.1:PORT'
+}
+
+@test "half-close both ways: ccf-listen and nc -N" {
+	both_ways 'ccf-listen 127.0.0.1:PORT' 'nc -N 127.0.0.1 PORT'
+}
+
+@test "half-close both ways: ccf-listen and ncat" {
+	both_ways 'ccf-listen 127.0.0.1:PORT' 'ncat 127.0.0.1 PORT'
+}
+
+@test "half-close both ways: ccf-listen and socat -t 30" {
+	both_ways 'ccf-listen 127.0.0.1:PORT' 'socat -t 30 - TCP:127.0.0.1:PORT'
+}
+
+# nc -l and ncat -l leave as soon as they have read an end, whatever is still to come from their standard input: what can
+# be asked of them is that they ask.  A command of ncat's has the connection itself, and can answer.
+@test "half-close: nc -N -l asks, ccf-connect answers" {
+	random question 100000
+	random reply 3000000
+	exchange 'nc -N -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
+}
+
+@test "half-close both ways: ncat -l and ccf-connect" {
+	local port
+
+	random question 100000
+	random reply 3000000
+	exchange 'ncat -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
+	rm heard got
+	port=$(free_port)
+	spawn ncat ncat -l 127.0.0.1 "$port" --sh-exec 'cat >heard; sleep 1; cat reply'
+	eventually listens "$port"
+	expect_status 0 ccf-connect "127.0.0.1:$port" <question >got
+	ends_with 0 ncat
+	cmp question heard
+	cmp reply got
+}
+
+@test "half-close both ways: socat -t 30 and ccf-connect" {
+	both_ways 'socat -t 30 TCP-LISTEN:PORT,bind=127.0.0.1 -' 'ccf-connect 127.0.0.1:PORT'
+}
+
+# --- half-close over TLS ---
+
+# stack SINK...: listener, terminator and what takes the plaintext, joined by `-`.
+stack() {
+	certs
+	pipeline lst ccf-listen --ready-fd 9 --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+		term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" "${TERM_OPTIONS[@]}" --to - '|' \
+		sink "$@"
+	ADDRESS=$(address a.json rpc)
+}
+
+# single COMMAND...: ccf-tlsterm with one connection, on descriptor 0; the file status gets what it ends with.
+single() {
+	certs
+	# shellcheck disable=SC2016
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
+		sh -c 'ccf-tlsterm "$@" 2>>term.log; echo $? >status' sh \
+		--cert "$CERTS/chain.pem" --key "$CERTS/key.pem" "${TERM_OPTIONS[@]}" -- "$@"
+	ADDRESS=$(address a.json rpc)
+}
+
+# client STEP...: over TLS; it does them all before this returns.  client_runs: in the background, as `client`.
+client() {
+	expect_status "${STATUS-0}" python3 "$HERE/peer/cutter.py" connect "$ADDRESS" --tls "$CERTS/ca.pem" "$@"
+}
+
+client_runs() {
+	spawn client python3 "$HERE/peer/cutter.py" connect "$ADDRESS" --tls "$CERTS/ca.pem" "$@"
+}
+
+ended_whole() {
+	[[ $output == *$'\nrest 3000000 ended' ]] || { echo "$output"; return 1; }
+	cmp question heard
+	cmp reply got
+}
+
+@test "half-close over TLS, with close_notify and with a bare FIN, to an adopted connection" {
+	random question 100000
+	random reply 3000000
+	peer rest=heard wait=1 send=reply end again rest=heard wait=1 send=reply end
+	stack ccf-connect --from - "$PEER"
+	client send=question end rest=got
+	ended_whole
+	rm got heard
+	client send=question bare rest=got
+	ended_whole
+	ends_with 0 peer
+	await_line term.log 'closed: done'
+	await_line term.log 'closed: no-close-notify'
+}
+
+@test "half-close over TLS, with close_notify and with a bare FIN, to a stream that was taken" {
+	random question 100000
+	random reply 3000000
+	stack ccf-tlsterm --plaintext --from - -- sh -c 'cat >heard; sleep 1; cat reply'
+	client send=question end rest=got
+	ended_whole
+	rm got heard
+	client send=question bare rest=got
+	ended_whole
+	await_line term.log 'closed: done'
+	await_line term.log 'closed: no-close-notify'
+}
+
+@test "half-close over TLS, with close_notify and with a bare FIN, to a COMMAND; the bare one is 18" {
+	random question 100000
+	random reply 3000000
+	single sh -c 'cat >heard; sleep 1; cat reply'
+	client send=question end rest=got
+	ended_whole
+	await_line status '^0$'
+	rm got heard status
+	client send=question bare rest=got
+	ended_whole
+	await_line status '^18$'
+}
+
+@test "half-close over TLS: the server ends first, the client goes on for a second" {
+	random question 100000
+	single python3 -c 'if True:
+		import socket
+		sock = socket.socket(fileno=0)
+		sock.sendall(b"hello\n")
+		sock.shutdown(socket.SHUT_WR)
+		open("heard", "wb").write(sock.makefile("rb").read())'
+	client rest wait=1 send=question end
+	[[ $output == $'rest 6 ended\n'* ]]
+	await_line status '^0$'
+	cmp question heard
+}
+
+# --- cuts ---
+
+# What the tool reads and writes, in the three ways that bytes take: by splice from or to a pipe; by splice through a pipe of
+# ours (after 64 KiB in one read); through a buffer (a socket of somebody else's takes no splice).
+way() {
+	VIA=() TOOL_IN=${2-/dev/null} TOOL_OUT=taken
+	rm -f taken
+	case $1 in
+	direct)
+		[ "$TOOL_IN" = /dev/null ] || from_pipe cat "$TOOL_IN"
+		to_pipe sh -c 'cat >taken'
+		;;
+	copied) VIA=(python3 "$HERE/peer/on_sockets.py") ;;
+	esac
+}
+
+# each CASE: with every role and every way.
+each() {
+	local role way
+
+	for role in connect listen; do
+		for way in direct spliced copied; do
+			echo "$1: $role, $way"
+			"$1" "$role" "$way"
+		done
+	done
+}
+
+only_writing() {
+	way "$2" endless
+	face "$1" -- end read=3000000 reset
+	let_go
+	ends_with 18 tool
+	ends_with 0 peer
+}
+
+@test "reset while we only write is 18, on both sides, with and without splice" {
+	truncate -s 100G endless
+	each only_writing
+}
+
+only_reading() {
+	way "$2"
+	face "$1" -- rest send=data acked reset
+	let_go
+	ends_with 18 tool
+	ends_with 0 peer
+	eventually cmp data taken
+}
+
+@test "reset while we only read is 18, after all that came before it, on both sides, with and without splice" {
+	random data 200000
+	each only_reading
+}
+
+# LAST_ACK or CLOSING: who ended first is not in our hands.
+waiting() {
+	way "$2" data
+	face "$1" -- --small end state=09,0B reset
+	let_go
+	ends_with 18 tool
+	ends_with 0 peer
+}
+
+waiting_too() {
+	way "$2" data
+	face "$1" -- --small state=04 end state=0B reset
+	let_go
+	ends_with 18 tool
+	ends_with 0 peer
+}
+
+@test "reset while we only wait for the last byte to be acknowledged is 18, on both sides, with and without splice" {
+	random data 200000
+	each waiting
+	each waiting_too
+}
+
+@test "reset while both talk is 18, on both sides" {
+	local role
+
+	for role in connect listen; do
+		from_pipe tail -f /dev/null
+		face "$role" -- reset
+		let_go
+		ends_with 18 tool
+	done
+}
+
+@test "whoever reads from a tool that was killed sees a cut, and not an end" {
+	local role
+
+	for role in connect listen; do
+		from_pipe sh -c 'cat data; exec tail -f /dev/null'
+		random data 100000
+		face "$role" -- read=100000 rest
+		let_go
+		await_line peer.out '^read'
+		stop tool KILL
+		ends_with 0 peer
+		await_line peer.out '^rest 0 reset'
+	done
+}
+
+# --- standard output ---
+
+@test "23 when standard output went away, and the peer sees a cut" {
+	local role
+
+	random data 200000
+	for role in connect listen; do
+		from_pipe tail -f /dev/null
+		to_pipe head -c 1000
+		face "$role" -- send=data rest
+		let_go
+		ends_with 23 tool
+		await_line peer.out '^rest 0 reset'
+	done
+}
+
+@test "what was received before a cut is written, though standard output was full and standard input goes on" {
+	local role acked r w
+
+	for role in connect listen; do
+		rm -f cut
+		make_pipe r w
+		TOOL_OUT=/dev/fd/$w
+		from_pipe sh -c 'until [ -e cut ]; do sleep 0.02; done; exec cat /dev/zero'
+		face "$role" -- fill reset
+		let_go
+		await_line peer.out '^reset'
+		touch cut
+		eventually writes_fail
+		SPAWN_IN=/dev/fd/$r SPAWN_OUT=taken spawn taker cat
+		exec {r}<&-
+		ends_with 18 tool
+		ends_with 0 taker
+		acked=$(sed -n 's/^fill [0-9]* //p' peer.out)
+		[ "$acked" -gt 1000000 ]
+		[ "$(stat -c %s taken)" = "$acked" ] || { echo "$(stat -c %s taken) of $acked"; false; }
+	done
+}
+
+# The kernel has no socket of the tool's any more that is connected: it has met the reset.
+writes_fail() {
+	[ "$(awk '{ print $2 }' "/proc/${PID[tool]}/io" 2>/dev/null | wc -l)" -gt 0 ]
+}

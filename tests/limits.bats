@@ -1,0 +1,371 @@
+# limits - what is short: descriptors, memory, kernel pipes.  Nothing spins, nothing dies, and it is said once.
+
+load helpers
+load clients
+
+# --- descriptors ---
+
+# limit NAME [N]: from now on it may have descriptors 0 to N-1; without N it has no more than now; `limit NAME -`: as before.
+limit() {
+	local pid=${PID[$1]} n=${2-}
+
+	[ -n "$n" ] || n=$(($(ls "/proc/$pid/fd" | sort -n | tail -n 1) + 1))
+	[ "$n" != - ] || n=$(ulimit -Hn)
+	prlimit --pid "$pid" --nofile="$n:"
+}
+
+# rests TRACE NAME...: while each is asked twenty things, the traced one makes a bounded number of system calls.
+rests() {
+	local trace=$1 before name i
+
+	shift
+	before=$(wc -l <"$trace")
+	for i in {1..20}; do
+		for name in "$@"; do
+			ask "$name" .
+		done
+	done
+	[ $(($(wc -l <"$trace") - before)) -lt 3000 ] || {
+		tail -n +"$before" "$trace" | cut -d '(' -f 1 | sort | uniq -c | sort -n
+		return 1
+	}
+}
+
+# said N NAME PATTERN: so many lines of its log match.
+said() {
+	[ "$(grep -c -E -e "$3" "$2.log")" = "$1" ] || {
+		echo "$2 did not say '$3' $1 times"
+		return 1
+	}
+}
+
+SHORT='Too many open files'
+
+@test "at the limit ccf-listen with a COMMAND waits, says so once, and serves when descriptors come back" {
+	requires strace plain
+	spawn lst strace -D -o trace ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- cat
+	base=$(fd_count lst)
+	clients cl "$(address a.json rpc)"
+	tell cl open 3
+	tell cl send 1 3 before
+	saw cl 3 'data before'
+
+	limit lst
+	tell cl open 5
+	tell cl send 4 8 hello
+	saw cl 8 connected
+	await_line lst.log "cannot accept: $SHORT"
+	rests trace lst
+	asked lst ' 3 open, .*accepted 3,'
+	tell cl send 1 3 meanwhile
+	eventually times 3 cl.out ' data meanwhile$'
+	said 1 lst "$SHORT"
+
+	limit lst -
+	eventually times 5 cl.out ' data hello$'
+	is_open 8
+	said 1 lst "$SHORT"
+	tell cl end
+	is_open 0
+	keeps lst="$base"
+}
+
+# The three, with a plain backend; TRACED is the one whose system calls are in trace.
+three() {
+	local i tools=(lst term conn) traced=()
+
+	spawn back ccf-listen --ready-fd 9 --address-file b.json --to back rpc=127.0.0.1:0
+	spawn echo ccf-tlsterm --plaintext --from back --app echo
+	await_line back.log 'rpc: listening'
+	declare -A by
+	for i in "${tools[@]}"; do by[$i]=; done
+	[ -z "${TRACED-}" ] || by[$TRACED]='strace -D -o trace'
+	# shellcheck disable=SC2086
+	pipeline lst ${by[lst]} ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    term ${by[term]} ${TERM_LIMIT-} ccf-tlsterm --plaintext --to - '|' \
+	    conn ${by[conn]} ${CONN_LIMIT-} ccf-connect --from - "$(address b.json rpc)"
+}
+
+# starve NAME: the limit of NAME falls to what it has, and later rises again.
+starve() {
+	local who=$1 lst term conn kept
+
+	TRACED=$who
+	three
+	lst=$(fd_count lst) term=$(fd_count term) conn=$(fd_count conn)
+	clients cl "$(address a.json rpc)"
+	tell cl open 3
+	tell cl send 1 3 before
+	eventually times 3 cl.out ' data before$'
+
+	limit "$who"
+	tell cl open 70			# more than a window: some are on their way and end, the others wait
+	saw cl 73 connected
+	tell cl send 4 73 hello
+	await_line "$who.log" "$SHORT"
+	rests trace "$who"
+	tell cl send 1 3 meanwhile
+	eventually times 3 cl.out ' data meanwhile$'
+	said 1 "$who" "$SHORT"
+	run ! grep -E ' (error|warn): ' <(grep -v "$SHORT" lst.log term.log conn.log)
+
+	limit "$who" -
+	tell cl open 10
+	tell cl send 74 83 after
+	eventually times 10 cl.out ' data after$'
+	eventually settled
+	kept=$(grep -c ' data hello$' cl.out)
+	echo "$kept of 70 were served"
+	[ "$kept" -ge 38 ]			# all but a window
+	said 1 "$who" "$SHORT"
+	is_open $((13 + kept))
+	tell cl end
+	is_open 0
+	asked term '^ccf-tlsterm: info: 0 connections'
+	asked conn '^ccf-connect: info: 0 connections'
+	keeps lst="$lst" term="$term" conn="$conn"
+	stop lst
+	[ "$ended" = 0 ]
+	ends_with 0 term
+	ends_with 0 conn
+}
+
+# Each of the seventy has got its answer or its end.
+settled() {
+	[ "$(grep -c -E ' (data hello|closed|reset)$' cl.out)" = 70 ]
+}
+
+@test "at the limit ccf-tlsterm in the pipeline waits, says so once, and serves when descriptors come back" {
+	requires strace plain
+	starve term
+}
+
+@test "at the limit ccf-connect in the pipeline waits, says so once, and serves when descriptors come back" {
+	requires strace plain
+	starve conn
+}
+
+# few NAME SINK...: a terminator that may have 64 descriptors never closes what it has no room for: it waits outside.
+few() {
+	local at=$1
+
+	shift
+	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    "$at" "$@"
+	clients cl "$(address a.json rpc)"
+	tell cl open 60
+	tell cl send 1 60 hello
+	saw cl 60 connected
+	await_line "$at.log" "taking no connections: $SHORT"
+	while ! times 60 cl.out ' data hello$'; do
+		served=$(grep -c ' data hello$' cl.out)
+		tell cl close 1 "$served"	# their room goes to others
+		eventually more "$served"
+	done
+	run ! grep -E 'closed|reset' cl.out
+	said 1 "$at" "$SHORT"
+	tell cl end
+	is_open 0
+}
+
+more() {
+	[ "$(grep -c ' data hello$' cl.out)" -gt "$1" ]
+}
+
+@test "a terminator with few descriptors takes what it has room for, and nobody is closed" {
+	few term prlimit --nofile=64 ccf-tlsterm --plaintext --app echo
+	stop lst
+	ends_with 0 term
+}
+
+@test "so does one that starts a COMMAND for each" {
+	few term prlimit --nofile=64 ccf-tlsterm --plaintext -- cat
+}
+
+@test "so does ccf-connect" {
+	spawn back ccf-listen --ready-fd 9 --address-file b.json --to back rpc=127.0.0.1:0
+	spawn echo ccf-tlsterm --plaintext --from back --app echo
+	await_line back.log 'rpc: listening'
+	few conn prlimit --nofile=64 ccf-connect --from - "$(address b.json rpc)"
+}
+
+@test "a link that comes while ccf-listen is at its limit is taken when descriptors come back" {
+	requires strace plain
+	spawn lst strace -D -o trace ccf-listen --ready-fd 9 --address-file a.json --to link rpc=127.0.0.1:0
+	limit lst
+	spawn term ccf-tlsterm --plaintext --from link --app echo
+	await_line lst.log "$SHORT"
+	rests trace lst
+	asked lst ' 0 links,'
+	said 1 lst "$SHORT"
+	limit lst -
+	asked lst ' 1 links,'
+	await_line lst.log 'rpc: listening'
+	clients cl "$(address a.json rpc)"
+	tell cl open 1
+	tell cl send 1 1 hello
+	saw cl 1 'data hello'
+}
+
+@test "descriptors that the kernel refuses to carry (ETOOMANYREFS) go later, and nobody spins meanwhile" {
+	requires strace plain
+	local i
+
+	shared_dir
+	spawn lst strace -D -o trace "${AS_USER[@]}" prlimit --nofile=40 \
+	    ccf-listen --ready-fd 9 --address-file a.json --to link rpc=127.0.0.1:0
+	for i in 1 2 3; do
+		spawn term$i "${AS_USER[@]}" ccf-tlsterm --plaintext --from link --app echo
+	done
+	asked lst ' 3 links,'
+	await_line lst.log 'rpc: listening'
+	for i in 1 2 3; do
+		asked term$i '0 connections'
+		kill -STOP "${PID[term$i]}"
+	done
+	clients cl "$(address a.json rpc)"
+	tell cl open 90
+	tell cl send 1 90 hello
+	saw cl 90 connected
+	eventually grep -q ETOOMANYREFS trace
+	rests trace lst
+	for i in 1 2 3; do kill -CONT "${PID[term$i]}"; done
+	eventually times 90 cl.out ' data hello$'
+	is_open 90
+	tell cl end
+	is_open 0
+}
+
+# --- memory ---
+
+# lean NAME...: none of them has ever had 32 MiB in memory.
+lean() {
+	local name peak
+
+	for name in "$@"; do
+		peak=$(awk '/^VmHWM:/ { print $2 }' "/proc/${PID[$name]}/status")
+		echo "$name: $peak KiB at most"
+		[ "$peak" -lt 32768 ] || return 1
+	done
+}
+
+# late NAME ADDRESS [OPTION...]: a client that does not read before `tell NAME read`.
+late() {
+	clients "$@" --late
+	saw "$1" 1 connected
+}
+
+big() {
+	BIG=67108864
+	head -c "$BIG" /dev/urandom >big
+	SUM=$(sha256sum <big)
+	SUM=${SUM%% *}
+	FEED=(python3 "$HERE/peer/feed.py" "$PWD/big")
+}
+
+# reads NAME: it has been stuck until now; now it reads, and gets every byte.
+reads() {
+	tell "$1" read
+	saw "$1" 1 "read $BIG $SUM"
+}
+
+@test "64 MiB for a client that does not read stay where they are, in the pipeline" {
+	requires plain
+	big
+	certs
+	spawn back ccf-listen --ready-fd 9 --address-file b.json rpc=127.0.0.1:0 -- "${FEED[@]}"
+	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --to - '|' \
+	    conn ccf-connect --from - "$(address b.json rpc)"
+	late cl "$(address a.json rpc)" --tls "$CERTS/ca.pem" --bytes 0
+	await_line back.log 'feed: stuck'
+	lean lst term conn
+	reads cl
+	is_open 0
+	lean lst term conn
+}
+
+@test "... and through a pair of sockets, into a COMMAND" {
+	requires plain
+	big
+	certs
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to first rpc=127.0.0.1:0
+	spawn term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from first --to second
+	spawn inner ccf-tlsterm --plaintext --from second -- "${FEED[@]}"
+	await_line lst.log 'rpc: listening'
+	late cl "$(address a.json rpc)" --tls "$CERTS/ca.pem" --bytes 0
+	await_line inner.log 'feed: stuck'
+	lean lst term inner
+	reads cl
+	is_open 0
+	lean lst term inner
+}
+
+@test "... and from plain socket to plain socket" {
+	requires plain
+	big
+	spawn back ccf-listen --ready-fd 9 --address-file b.json rpc=127.0.0.1:0 -- "${FEED[@]}"
+	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    conn ccf-connect --from - "$(address b.json rpc)"
+	late cl "$(address a.json rpc)" --bytes 0
+	await_line back.log 'feed: stuck'
+	lean lst conn
+	reads cl
+	is_open 0
+	lean lst conn
+}
+
+@test "... and from standard input" {
+	requires plain
+	big
+	pipeline feed "${FEED[@]}" '|' lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0
+	late cl "$(address a.json rpc)" --bytes 0
+	await_line feed.log 'feed: stuck'
+	lean lst
+	reads cl
+	ends_with 0 lst
+}
+
+@test "64 MiB from a client that does not read its echo stay with the client, and all come back" {
+	requires plain
+	big
+	BIG=67108864 SUM=$(head -c 67108864 /dev/zero | sha256sum)
+	SUM=${SUM%% *}
+	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
+	    term ccf-tlsterm --plaintext --app echo
+	late cl "$(address a.json rpc)" --bytes "$BIG"
+	saw cl 1 'stuck after [0-9]*'
+	lean lst term
+	reads cl
+	is_open 0
+	lean lst term
+}
+
+# --- kernel pipes ---
+
+@test "500 relays of an ordinary user leave the pipes of his other programs at their normal size" {
+	[ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 1200 ] || skip "1200 descriptors are not allowed here"
+	shared_dir
+	head -c 1048576 /dev/zero >big
+	chmod a+r big
+	spawn back "${AS_USER[@]}" ccf-listen --ready-fd 9 "rpc=unix:$PWD/back" -- cat "$PWD/big"
+	pipeline lst "${AS_USER[@]}" ccf-listen --to - --ready-fd 9 --ready-when listening "rpc=unix:$PWD/front" '|' \
+	    conn "${AS_USER[@]}" ccf-connect --from - "unix:$PWD/back"
+	base=$(fd_count conn)
+	clients cl "unix:$PWD/front" --deaf
+	tell cl open 500
+	await_line cl.out '^500 connected' 20
+	is_open 500
+	asked conn '^ccf-connect: info: 500 connections'
+	eventually full
+	size=$("${AS_USER[@]}" python3 -c 'import fcntl, os; print(fcntl.fcntl(os.pipe()[0], fcntl.F_GETPIPE_SZ))')
+	[ "$size" = 65536 ]
+	tell cl end
+	is_open 0
+	keeps conn="$base"
+}
+
+# full: the pool of pipes is in use.
+full() {
+	[ "$(readlink "/proc/${PID[conn]}/fd/"* | grep -c '^pipe:')" -ge 64 ]
+}

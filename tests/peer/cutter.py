@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""A TCP peer that does what it is told, step by step; every step that is done is a line on standard output.
+
+    cutter.py listen|connect HOST:PORT [--tls CA] [--small] STEP...
+
+    send=FILE     sends it             read=N      reads N bytes               wait=SECONDS
+    fill          sends until nothing more is taken: `fill SENT ACKED`          acked     until all of ours is acknowledged
+    slow=N        reads N bytes at a time with pauses of a quarter of a second, to the end
+    rest[=FILE]   reads to the end and says how it was: `rest N ended`, `bare` (no close_notify), `reset`, `failed`
+    end           our end of stream (after close_notify)     bare      the FIN alone
+    reset         closes with SO_LINGER 0                    close
+    await=FILE    until FILE is there                        state=S,S until the socket of the other side is in one of
+                                                                       these states of /proc/net/tcp (09: LAST_ACK)
+    again         accepts the next connection
+
+--small keeps our receive buffer small.  `listen` prints its address first.  Exit status: 0, or 18 if a step was cut."""
+import fcntl, os, select, socket, ssl, struct, sys, termios, time
+
+RESET = struct.pack("ii", 1, 0)
+PIECE = 65536
+
+
+class Plain:
+    def __init__(self, sock):
+        self.sock, self.bare, self.cut = sock, False, False
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def recv(self, n):
+        return self.sock.recv(n)
+
+    def end(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+
+class Tls(Plain):
+    """By memory BIOs: the ssl module's own sockets cannot end one direction alone."""
+
+    def __init__(self, sock, ca):
+        super().__init__(sock)
+        self.inside, self.outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=ca)
+        context.check_hostname = False
+        self.tls = context.wrap_bio(self.inside, self.outside)
+        self.feed(self.tls.do_handshake)
+        self.push()
+
+    def push(self):
+        if data := self.outside.read():
+            self.sock.sendall(data)
+
+    def feed(self, call):
+        while True:
+            try:
+                return call()
+            except ssl.SSLWantReadError:
+                self.push()
+                if data := self.sock.recv(PIECE):
+                    self.inside.write(data)
+                else:
+                    self.inside.write_eof()
+
+    def send(self, data):
+        for at in range(0, len(data), PIECE):
+            self.tls.write(data[at:at + PIECE])
+            self.push()
+
+    def recv(self, n):
+        try:
+            return self.feed(lambda: self.tls.read(n))
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLEOFError:
+            self.bare = True
+            return b""
+
+    def end(self):
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:  # said; the answer comes when it comes
+            pass
+        self.push()
+        super().end()
+
+
+def unacked(sock):
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+
+
+def poll_until(so):
+    while not so():
+        time.sleep(0.01)
+
+
+def state_of(local, remote):
+    def key(at):
+        return "%08X:%04X" % (struct.unpack("=I", socket.inet_aton(at[0]))[0], at[1])
+    for line in open("/proc/net/tcp"):
+        word = line.split()
+        if word[1:3] == [key(local), key(remote)]:
+            return word[3]
+
+
+def fill(sock):
+    sent, poll = 0, select.poll()
+    poll.register(sock, select.POLLOUT)
+    sock.setblocking(False)
+    while poll.poll(300):
+        try:
+            sent += sock.send(bytes(PIECE))
+        except BlockingIOError:
+            pass
+    sock.setblocking(True)
+    return sent, sent - unacked(sock)
+
+
+def rest(peer, value, pause=0, piece=PIECE):
+    got = 0
+    if peer.cut:  # the kernel says it once
+        return 0, "reset"
+    with open(value or os.devnull, "wb") as out:
+        try:
+            while data := peer.recv(piece):
+                got += len(data)
+                out.write(data)
+                out.flush()
+                time.sleep(pause)
+        except ConnectionError:
+            return got, "reset"
+        except ssl.SSLError:  # an alert says that it was cut
+            return got, "failed"
+    return got, "bare" if peer.bare else "ended"
+
+
+def read(peer, left):
+    want = left
+    while left:
+        data = peer.recv(min(left, PIECE))
+        if not data:
+            raise ConnectionError
+        left -= len(data)
+    return want
+
+
+def step(peer, name, value):
+    """Does one; returns what else is to be said."""
+    sock = peer.sock
+    if name == "send":
+        with open(value, "rb") as f:
+            peer.send(f.read())
+    elif name == "fill":
+        return fill(sock)
+    elif name == "acked":
+        poll_until(lambda: not unacked(sock))
+    elif name == "read":
+        return (read(peer, int(value)),)
+    elif name == "rest":
+        return rest(peer, value)
+    elif name == "slow":
+        return rest(peer, None, 0.25, int(value))
+    elif name == "wait":
+        time.sleep(float(value))
+    elif name == "await":
+        poll_until(lambda: os.path.exists(value))
+    elif name == "state":
+        poll_until(lambda: state_of(sock.getpeername(), sock.getsockname()) in value.split(","))
+    elif name == "end":
+        peer.end()
+    elif name == "bare":
+        sock.shutdown(socket.SHUT_WR)
+    elif name in ("reset", "close"):
+        if name == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
+    else:
+        sys.exit(f"cutter.py: no such step: {name}")
+    return ()
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def main(how, where, *steps):
+    steps, ca, small = list(steps), None, False
+    while steps[0].startswith("--"):
+        option = steps.pop(0)
+        small = small or option == "--small"
+        ca = steps.pop(0) if option == "--tls" else ca
+    host, _, port = where.rpartition(":")
+    sock = socket.socket()
+    if small:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if how == "listen":
+        server = sock
+        server.bind((host, int(port)))
+        server.listen()
+        say("%s:%d" % server.getsockname())
+        sock = server.accept()[0]
+    else:
+        sock.connect((host, int(port)))
+    peer, status = Tls(sock, ca) if ca else Plain(sock), 0
+    for text in steps:
+        name, _, value = text.partition("=")
+        try:
+            if name == "again":
+                peer = Plain(server.accept()[0])
+            say(name, *(() if name == "again" else step(peer, name, value)))
+        except ConnectionError:
+            say(name, "reset")
+            peer.cut, status = True, 18
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
