@@ -69,7 +69,7 @@ static const struct opts opts = {
 	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\nccf-connect [options] "
 		 "--from LINK ADDRESS",
 	.about = "Connect to ADDRESS and give the connection to standard input and output, to a "
-		 "COMMAND, or to a link;\n"
+		 "COMMAND, or to a link; "
 		 "or, with --from, connect once for every connection that is handed on.",
 	.table = options,
 };
@@ -173,8 +173,8 @@ stdio_account(const struct relay_end *end)
 	    end->reason, known, end->out - known, rest_len);
 }
 
-/* Cut, or closed by the peer while there is more to say.  Who had his say has nothing to go on with,
- * but who never says anything listens on. */
+/* Cut, or closed by the peer while there is more to say.  Who had his say has nothing to go on
+ * with, but who never says anything listens on. */
 static bool
 stdio_goes_on(const struct relay_end *end)
 {
@@ -462,6 +462,19 @@ from_open(void)
 	tool_stay();
 }
 
+/* What was handed on is somebody else's to finish; we wait to hear of it. */
+static void
+to_drain(void)
+{
+	if (!handed.link)
+		tool_end(CCF_OK);
+}
+
+static void
+to_now(void)
+{
+}
+
 static void
 to_open(void)
 {
@@ -475,6 +488,9 @@ to_open(void)
 	if (rc < 0)
 		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
 	sink_opened = true;
+	tool.drain = to_drain;
+	tool.now = to_now;
+	tool_stay();
 }
 
 /* ---- start ---- */

@@ -18,7 +18,7 @@
 
 static const char *to, *id_prefix;
 static bool keep_open;
-static int64_t backlog = 4096, soft = 1000, hard = 1010;
+static int64_t backlog = 4096, soft = 1000, hard = -1;
 static struct opt_list allow_text, deny_text;
 static struct ready ready = { .fd = -1 };
 static struct stdio_times times = STDIO_TIMES;
@@ -41,7 +41,7 @@ static const struct opt options[] = {
 	{ 'k', "keep-open", NULL, OPT_FLAG, &keep_open, 0, 0, NULL,
 	    "on stdin/stdout: go on with the next connection" },
 	{ 0, "max-open-sessions-hard", "N", OPT_NUMBER, &hard, 1, 1 << 24, NULL,
-	    "of each interface: above it, close at accept (1010)" },
+	    "of each interface: above it, close at accept (soft + 10: 1010)" },
 	{ 0, "max-open-sessions-soft", "N", OPT_NUMBER, &soft, 0, 1 << 24, NULL,
 	    "of each interface: above it, mark with CCF_CAPPED=1 (1000)" },
 	{ 0, "ready-fd", "N", OPT_NUMBER, &ready.fd, 0, 1 << 20, NULL,
@@ -262,6 +262,8 @@ check(char **operands, int n, char **command)
 		tool_usage("--to and a COMMAND exclude each other: one sink is enough");
 	if (keep_open && (to || command))
 		tool_usage("-k is for standard input and output; --to and a COMMAND go on anyway");
+	if (hard == -1) /* as many above it as CCF has by default */
+		hard = soft + 10;
 	if (hard <= soft)
 		tool_usage(
 		    "--max-open-sessions-hard (%lld) must be above --max-open-sessions-soft (%lld)",

@@ -76,10 +76,20 @@ static const struct opts opts = {
 static struct tls_context *context;
 static struct terminator terminator;
 static struct hub sources[HUB_LINKS_MAX], sink;
-static unsigned sources_open;
+static unsigned sources_opened, sources_open;
+static bool sink_opened;
 static bool single, cut_short;
 static struct timer cert_timer;
 static int64_t cert_since, cert_said;
+
+static void
+leave(void)
+{
+	for (unsigned i = 0; i < sources_opened; i++)
+		hub_close(&sources[i]);
+	if (sink_opened)
+		hub_close(&sink);
+}
 
 static int
 wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
@@ -126,10 +136,10 @@ cert_look(struct timer *t)
 	if (rc != -ENOENT)
 		tool_die(CCF_OWN_CERT, "%s", msg);
 	if (now >= end)
-		tool_die(CCF_OWN_CERT, "%s is still not there (--cert-timeout)", msg);
+		tool_die(CCF_OWN_CERT, "%s; waited for it in vain (--cert-timeout)", msg);
 	if (!cert_said || now - cert_said >= CERT_SAY_MS) {
 		log_event(LOG_L_INFO, NULL, "certificate-awaited", NULL,
-		    "%s is not there yet; taking no connections until it is", msg);
+		    "%s; taking no connections until it is", msg);
 		cert_said = now;
 	}
 	(void)reactor_timer(tool.reactor, t, next < end ? next : end);
@@ -153,8 +163,7 @@ cert_start(void)
 	}
 	rc = load(msg, sizeof(msg));
 	if (rc < 0)
-		tool_die(rc == -EINVAL ? CCF_USAGE : CCF_OWN_CERT, "%s%s", msg,
-		    rc == -ENOENT ? " is not there" : "");
+		tool_die(rc == -EINVAL ? CCF_USAGE : CCF_OWN_CERT, "%s", msg);
 	terminator.ready = true;
 }
 
@@ -294,6 +303,12 @@ check(int n, char **operands, char **command)
 }
 
 static void
+trace(const char *before, const char *after)
+{
+	fprintf(stderr, "trace: %s -> %s\n", before, after);
+}
+
+static void
 open_terminator(char **command)
 {
 	struct terminator_config cfg = { .reactor = tool.reactor,
@@ -311,6 +326,7 @@ open_terminator(char **command)
 		.flush = flush,
 		.require_close_notify = require_close_notify,
 		.fds_spare = FDS_KEPT,
+		.trace = tool.trace ? trace : NULL,
 		.idle_now = idle_now };
 
 	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
@@ -333,6 +349,7 @@ open_links(void)
 		rc = hub_open(&sources[i], &cfg, msg, sizeof(msg));
 		if (rc < 0)
 			tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+		sources_opened++;
 	}
 	if (!to)
 		return;
@@ -341,6 +358,7 @@ open_links(void)
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+	sink_opened = true;
 }
 
 static bool
@@ -379,12 +397,13 @@ main(int argc, char **argv)
 	first = tool_begin(&opts, argc, argv);
 	command = tool_command(argc - first, argv + first, &n);
 	check(n, argv + first, command);
-	tool_log_level(!single);
+	tool_log_level(true);
 	tool_reactor();
 	open_terminator(command);
 	tool.drain = drain;
 	tool.now = end_now;
 	tool.status = say_status;
+	tool.leave = leave;
 	if (single)
 		tool_children();
 	else
@@ -395,10 +414,7 @@ main(int argc, char **argv)
 		take_own();
 	env_scrub_process();
 	status = tool_run();
-	for (size_t i = 0; i < terminator.n_from; i++)
-		hub_close(&sources[i]);
-	if (to)
-		hub_close(&sink);
+	leave();
 	tls_context_free(context);
 	reactor_free(tool.reactor);
 	return status;

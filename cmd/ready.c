@@ -21,7 +21,8 @@ ready_check(const struct ready *r)
 		return;
 	if (fcntl((int)r->fd, F_GETFD) == -1)
 		tool_usage("--ready-fd %lld: that descriptor is not open", (long long)r->fd);
-	(void)fds_set_cloexec((int)r->fd, true);
+	if (r->fd > 2)
+		(void)fds_set_cloexec((int)r->fd, true);
 }
 
 static void
@@ -67,7 +68,8 @@ ready_addresses(const struct ready *r, struct acceptors *all)
 	if (snprintf(temp, sizeof(temp), "%s.%ld", r->address_file, (long)getpid()) >=
 	    (int)sizeof(temp))
 		tool_usage("--address-file: the name is too long");
-	f = fopen(temp, "we");
+	(void)unlink(temp);
+	f = fopen(temp, "wxe");
 	if (!f)
 		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
 		    strerror(errno));

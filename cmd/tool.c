@@ -102,6 +102,8 @@ tool_log_level(bool stays)
 
 	if (tool.quiet)
 		level = LOG_L_WARN;
+	if (tool.trace && tool.log == 1 && level < LOG_L_INFO)
+		level = LOG_L_INFO; /* where the trace has to be JSON, too */
 	log_set_level(level > LOG_L_DEBUG ? LOG_L_DEBUG : (enum log_level)level);
 }
 
@@ -109,6 +111,33 @@ int
 tool_family(void)
 {
 	return tool.v4 ? AF_INET : tool.v6 ? AF_INET6 : AF_UNSPEC;
+}
+
+/* A COMMAND that cannot be run is said now, not at the first connection. */
+static void
+tool_look_up(const char *name)
+{
+	const char *path = getenv("PATH");
+	char file[4096];
+
+	if (!path)
+		path = "/bin:/usr/bin";
+	for (const char *dir = path;;) {
+		size_t len = strcspn(dir, ":");
+
+		if (strchr(name, '/'))
+			snprintf(file, sizeof(file), "%s", name);
+		else
+			snprintf(file, sizeof(file), "%.*s/%s", (int)(len ? len : 1),
+			    len ? dir : ".", name);
+		if (access(file, X_OK) == 0)
+			return;
+		if (strchr(name, '/') || !dir[len])
+			break;
+		dir += len + 1;
+	}
+	tool_die(errno == EACCES ? CCF_CANNOT_RUN : CCF_NOT_FOUND, "cannot run %s: %s", name,
+	    strerror(errno));
 }
 
 char **
@@ -120,6 +149,7 @@ tool_command(int argc, char **argv, int *io_operands)
 		*io_operands = i;
 		if (i + 1 == argc)
 			tool_usage("a COMMAND is missing after --");
+		tool_look_up(argv[i + 1]);
 		return argv + i + 1;
 	}
 	*io_operands = argc;
@@ -136,7 +166,8 @@ tool_one_word(char **operands, int n)
 		const char *port = operands[i + 1];
 
 		if (!*port || port[strspn(port, "0123456789")] != '\0' ||
-		    addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) == 0)
+		    addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) ==
+			0)
 			continue;
 		snprintf(text, sizeof(text), "%s %s", operands[i], port);
 		if (addr_parse(&addr, text, ADDR_MAY_NAME, msg, sizeof(msg)) < 0)
@@ -320,6 +351,12 @@ tool_run(void)
 void
 tool_trace(struct endpoint *ep, enum endpoint_state from, enum endpoint_state to)
 {
+	const struct log_fact facts[] = { { .key = "from", .text = endpoint_state_name(from) },
+		{ .key = "to", .text = endpoint_state_name(to) }, { 0 } };
+
 	(void)ep;
-	fprintf(stderr, "trace: %s -> %s\n", endpoint_state_name(from), endpoint_state_name(to));
+	if (tool.log == 1)
+		log_event(LOG_L_INFO, NULL, "trace", facts, "%s -> %s", facts[0].text, facts[1].text);
+	else
+		fprintf(stderr, "trace: %s -> %s\n", facts[0].text, facts[1].text);
 }

@@ -45,7 +45,7 @@ extern struct tool tool;
 	{ 'h', "help", NULL, OPT_FLAG, &tool.help, 0, 0, NULL, "say this and end" }, \
 	{ 0, "log", "FORM", OPT_WORD, &tool.log, 0, 0, tool_log_words, "form of the log: text or json (text)" }, \
 	{ 'q', "quiet", NULL, OPT_FLAG, &tool.quiet, 0, 0, NULL, "log errors and warnings only" }, \
-	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, "show the states of each TCP endpoint" }, \
+	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, "show the states of each endpoint or connection" }, \
 	{ 'v', "verbose", NULL, OPT_COUNT, &tool.verbose, 0, 0, NULL, "log more; twice: everything" }, \
 	{ 'V', "version", NULL, OPT_FLAG, &tool.version, 0, 0, NULL, "say the version and end" }
 

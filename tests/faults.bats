@@ -120,9 +120,9 @@ more_status_than() {
 	count_fds lst tls con
 	both_fail
 	lines 3 con.log 'cannot connect to .*: Connection refused'
-	lines 3 con.log 'rpc#. .* closed: refused, by inner'
-	lines 3 tls.log 'rpc#. .* closed: refused, by inner'
-	lines 3 lst.log 'rpc#. .* closed: refused, by inner'
+	lines 3 con.log 'rpc#. .* closed: refused.* by inner'
+	lines 3 tls.log 'rpc#. .* closed: refused.* by inner'
+	lines 3 lst.log 'rpc#. .* closed: refused.* by inner'
 	lines 0 tls.log 'Connection refused'
 	eventually counted 0
 	eventually same_fds
@@ -146,7 +146,7 @@ more_status_than() {
 	both_fail
 	lines 3 con.log "cannot connect to $BACKEND: no answer within 300 ms"
 	lines 3 con.log 'closed: connect-timeout'
-	lines 3 tls.log 'closed: connect-timeout, by inner'
+	lines 3 tls.log 'closed: connect-timeout.* by inner'
 	eventually counted 0
 	eventually same_fds
 }
@@ -160,7 +160,7 @@ more_status_than() {
 	count_fds tls lst
 	both_fail
 	lines 2 tls.log 'the consumer did not answer in time \(--handshake-timeout\)'
-	lines 2 tls.log 'closed: no-answer, by us'
+	lines 2 tls.log 'closed: no-answer.* by us'
 	await_line deaf.out 'closed 2 no-answer'
 	eventually counted 0
 	eventually same_fds
@@ -173,9 +173,9 @@ more_status_than() {
 	client py reset
 	await_line py.out up
 	go_on py
-	await_line con.log 'rpc#1 .* closed: client-gone, by peer'
-	await_line tls.log 'rpc#1 .* closed: client-gone, by peer'
-	await_line lst.log 'rpc#1 .* closed: client-gone, by inner'
+	await_line con.log 'rpc#1 .* closed: client-gone.* by peer'
+	await_line tls.log 'rpc#1 .* closed: client-gone.* by peer'
+	await_line lst.log 'rpc#1 .* closed: client-gone.* by inner'
 	eventually counted 0
 	eventually same_fds
 }
@@ -189,8 +189,8 @@ more_status_than() {
 	client py plain-reset
 	await_line py.out up
 	go_on py
-	await_line con.log 'closed: client-gone, by peer'
-	await_line lst.log 'closed: client-gone, by inner'
+	await_line con.log 'closed: client-gone.* by peer'
+	await_line lst.log 'closed: client-gone.* by inner'
 	# A bare end of stream may be half of a conversation, which only its backend can judge.
 	client half plain
 	await_line half.out up
@@ -257,7 +257,7 @@ more_status_than() {
 	raises idle
 	ends_with 69 tls
 	ends_with 0 lst
-	lines 3 tls.log 'closed: no-sink, by us'
+	lines 3 tls.log 'closed: no-sink.* by us'
 }
 
 @test "ccf-connect killed on a PATH: its clients are reset, and it is found again when it is back" {
@@ -317,7 +317,7 @@ more_status_than() {
 	kill -KILL "${PID[tls]}"
 	ends_with 69 lst
 	ends_with 0 con
-	lines 1 lst.log 'rpc#1 .* closed: link-lost, by inner'
+	lines 1 lst.log 'rpc#1 .* closed: link-lost.* by inner'
 	go_on py
 	raises py
 	[ -z "$(ls tmp)" ]
@@ -358,14 +358,18 @@ asked() {	# asked NAME: how many connections it was handed
 	for i in 1 2 3; do [ "$(asked echo$i)" = 1 ]; done
 	kill -STOP "${PID[echo2]}"
 	for i in 4 5 6; do
-		spawn "ask$i" ccf-connect --idle-timeout 1h "$ADDR" <<<"$i"
+		echo "$i" >"$i"
+		SPAWN_IN=$i spawn "ask$i" ccf-connect "$ADDR"
 	done
 	await_line lst.log 'ccf-tlsterm has not read a connection for 5 s'
 	for i in $(seq 20); do ask "$i"; done
 	[ "$(asked echo2)" = 1 ]
 	lines 1 lst.log 'has not read a connection'
 	kill -CONT "${PID[echo2]}"
-	for i in 4 5 6; do ends_with 0 "ask$i"; done
+	for i in 4 5 6; do
+		ends_with 0 "ask$i"
+		cmp "$i" "ask$i.out"
+	done
 	eventually counted 0
 	n=$(asked echo2)
 	for i in 7 8 9; do ask "$i"; done
@@ -411,4 +415,184 @@ start_one() {	# start_one NAME: one of the tools of the next test
 	eventually has_links 2
 	eventually same_fds
 	[ "$(grep -c 'closed: link-lost' lst.log)" -gt 0 ]
+}
+
+# --- what ccf-tlsterm ends with ---
+
+# per_connection ARG...: a listener that starts `ccf-tlsterm ARG...` for each connection; statuses go to STATUS.
+per_connection() {
+	certs
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
+	    sh -c 'ccf-tlsterm "$@" 2>>single.log; echo "status $?" >>status' sh "$@"
+	ADDR=$(address a.json rpc)
+	TLS=(--cert "$CERTS/chain.pem" --key "$CERTS/key.pem")
+}
+
+once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this connection ends with STATUS
+	local want=$1
+
+	shift
+	rm -f status
+	curl -s --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o /dev/null "$@" "https://$ADDR/" || :
+	await_line status "^status $want\$" || {
+		cat status single.log
+		return 1
+	}
+	stop lst
+}
+
+@test "on descriptor 0: a handshake that fails is 35, one that does not end is 28" {
+	certs
+	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --app echo
+	once 35 --tls-max 1.1 --ciphers DEFAULT@SECLEVEL=0
+	lines 1 single.log 'handshake failed: .*TLS 1.1'
+	rm status
+	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --app echo
+	spawn hello bash -c 'printf "GET / HTTP/1.0\r\n\r\n" | ccf-connect "$1" >/dev/null' bash "$ADDR"
+	await_line status '^status 35$'
+	lines 1 single.log 'handshake failed: .*HTTP'
+	stop lst
+	rm status
+	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --handshake-timeout 200ms --app echo
+	client idle silent
+	raises idle
+	await_line status '^status 28$'
+}
+
+@test "on descriptor 0: the COMMAND's status is passed on, and says when it cannot be run or was killed" {
+	local http='read -r x; printf "HTTP/1.0 200 OK\r\n\r\n"'
+
+	certs
+	set -- --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --
+	touch plain-file
+	per_connection "$@" sh -c "$http"
+	once 0
+	per_connection "$@" sh -c "$http; exit 3"
+	once 3
+	per_connection "$@" ./none
+	once 127
+	per_connection "$@" no-such-command
+	once 127
+	per_connection "$@" ./plain-file
+	once 126
+	per_connection "$@" sh -c "$http; kill -TERM \$\$"
+	once 143
+	per_connection "$@" sh -c "$http; kill -KILL \$\$"
+	once 137
+	# What it closes before it ends is an end of stream, and its status is waited for.
+	per_connection "$@" sh -c "$http; exec >&-; trap '' HUP; read -r y; exec sh -c 'exit 9'"
+	once 9
+}
+
+@test "on descriptor 0: a cut outranks the COMMAND's 0" {
+	certs
+	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" -- \
+	    sh -c 'trap "exit 0" HUP; echo $$ >command; while :; do read -r x || exec sleep 60; done'
+	client py reset
+	await_line py.out up
+	await_line command .
+	go_on py
+	await_line status '^status 18$'
+	lines 1 single.log 'cut|reset'
+}
+
+@test "a certificate or key that is there and unusable is 58, at once or when it appears" {
+	certs
+	echo nonsense >junk.pem
+	mkdir dir.pem
+	expect_status 58 ccf-tlsterm --cert junk.pem --from p --app echo
+	[[ $output == *'junk.pem: does not hold a certificate in PEM form'* ]]
+	expect_status 58 ccf-tlsterm --cert dir.pem --from p --app echo
+	[[ $output == *'dir.pem: Is a directory'* ]]
+	expect_status 58 ccf-tlsterm --cert "$CERTS/chain.pem" --key junk.pem --from p --app echo
+	[[ $output == *'junk.pem: does not hold a private key in PEM form'* ]]
+	expect_status 58 ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/client.key" --from p --app echo
+	[[ $output == *'client.key: the private key does not match the certificate in '*chain.pem* ]]
+	expect_status 58 ccf-tlsterm --cert none.pem --cert-timeout 200ms --from p --app echo
+	[[ $output == *'info: none.pem is not there; taking no connections until it is'* ]]
+	[[ $output == *'error: none.pem is not there; waited for it in vain (--cert-timeout)'* ]]
+	per_connection --cert none.pem --app echo
+	once 58
+	grep 'error: none.pem is not there' single.log
+	spawn tls ccf-tlsterm --cert later.pem --from bind:p --to bound
+	await_line tls.log 'later.pem is not there; taking no connections'
+	eventually test -S p
+	mv junk.pem later.pem
+	ends_with 58 tls
+	[ ! -e p ]
+	[ ! -e bound ]
+}
+
+@test "usage errors are 2, and say in one sentence what to write" {
+	local n=0
+
+	says() {	# says SENTENCE ARG...
+		local want=$1
+
+		shift
+		expect_status 2 ccf-tlsterm "$@"
+		[[ $output == *"$want"* ]] || { echo "$output"; return 1; }
+		[ "${#lines[@]}" = 1 ]
+		n=$((n + 1))
+	}
+	certs
+	exec </dev/null
+	says 'say what becomes of the plaintext: --to LINK, --app NAME, or -- COMMAND' --plaintext --from p
+	says '--to, --app and a COMMAND exclude each other' --plaintext --from p --app echo --to q
+	says '--cert FILE is missing (or --plaintext)' --from p --app echo
+	says '--plaintext goes with no --cert' --plaintext --cert x --from p --app echo
+	says 'a COMMAND is missing after --' --plaintext --from p --
+	says '127.0.0.1:80: this tool takes no operands; a COMMAND stands after --' --plaintext --app echo 127.0.0.1:80
+	says '--app http9: say echo' --plaintext --app http9 --from p
+	says '--handshake-timeout 5: say 5s (or 5ms, 5m)' --plaintext --from p --app echo --handshake-timeout 5
+	says '--from fd:77: descriptor 77 is not a SEQPACKET socket' --plaintext --from fd:77 --app echo
+	says '--to fd:x: write fd: and the number of a descriptor' --plaintext --from p --to fd:x
+	says '--to dial:: a path of 1 to 107 bytes is wanted' --plaintext --from p --to dial:
+	says 'standard input is neither a pipe nor a link' --plaintext --app echo
+	says '--alpn: a name has 1 to 255 bytes' --cert x --from p --app echo --alpn ''
+	says '--socket-mode 999: write an octal mode up to 0777, like 0660' --plaintext --from bind:p --app echo --socket-mode 999
+	says 'there is no such user' --plaintext --from p --app echo --peer-user no-such-user
+	# Nothing was begun for one of them before another turned out wrong.
+	says '--to fd:77' --plaintext --from bind:p --to fd:77
+	[ ! -e p ]
+	[ "$n" = 16 ]
+	expect_status 2 script -qec 'ccf-tlsterm --plaintext --app echo' /dev/null
+	[[ $output == *'standard input is a terminal: pipe a tool into this one, as in `ccf-listen --to - :8443 | ...`'* ]]
+	expect_status 2 script -qec 'ccf-tlsterm --plaintext --from p --to -' /dev/null
+	[[ $output == *'standard output is a terminal: pipe it into the next tool'* ]]
+}
+
+@test "a PATH that somebody holds, or that cannot be bound, is 45" {
+	spawn held ccf-tlsterm --plaintext --from bind:held --app echo
+	eventually test -S held
+	expect_status 45 timeout 5 ccf-tlsterm --plaintext --from bind:held --app echo
+	[[ $output == *'--from held: cannot bind it: another tool listens there'* ]]
+	expect_status 45 timeout 5 ccf-tlsterm --plaintext --from bind:mine --to held
+	[ ! -e mine ]
+	touch file
+	expect_status 45 timeout 5 ccf-tlsterm --plaintext --from bind:file --app echo
+	[[ $output == *'there is a file that is no socket'* ]]
+	[ -f file ]
+	expect_status 45 timeout 5 ccf-tlsterm --plaintext --from p --to none/path
+	# A name that a killed tool left behind is nobody's.
+	stop held KILL
+	[ -S held ]
+	spawn again ccf-tlsterm --plaintext --from bind:held --app echo
+	spawn lst ccf-listen --to dial:held --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0
+	ADDR=$(address a.json rpc)
+	ask hello
+}
+
+@test "a link that speaks nonsense is 76 where no other can come: on fd:N and on a ticket" {
+	expect_status 76 ccf-tlsterm --plaintext --app echo <<<nonsense
+	[[ $output == *"standard input is not a link's ticket: pipe a tool with --to - into this one"* ]]
+	expect_status 76 ccf-tlsterm --plaintext --app echo <<<'ccf-handoff 7'
+	expect_status 69 ccf-tlsterm --plaintext --app echo < <(:)
+	[[ $output == *'the pipe ended before it said where the link is'* ]]
+	expect_status 0 python3 "$HERE/peer/hostile.py" pair producer half ccf-tlsterm --plaintext --app echo --from '{fd}'
+	[[ $output == *76* ]]
+	pipeline bad python3 "$HERE/peer/hostile.py" ticket half '|' tls ccf-tlsterm --plaintext --app echo
+	ends_with 76 tls
+	expect_status 0 python3 "$HERE/peer/hostile.py" pair consumer half ccf-tlsterm --plaintext --from p --to '{fd}'
+	[[ $output == *76* ]]
 }

@@ -5,6 +5,7 @@ load helpers
 
 # --- what the tests share ---
 
+# peer NAME ...: a program of another language at one end of a link.
 peer() {
 	local name=$1
 
@@ -18,30 +19,384 @@ hostile() {
 
 # echo_server: ECHO is the address of one that ends when its client does.
 echo_server() {
+	[ -z "${PID[echo]-}" ] || return 0
 	spawn echo ccf-listen --ready-fd 9 --ready-when listening --address-file echo.json echo=127.0.0.1:0 -- cat
 	ECHO=$(address echo.json echo)
 }
 
-# says TEXT ADDRESS: TEXT comes back from there, and then the end.
+# says TEXT ADDRESS: TEXT comes back from there, and then a clean end.
 says() {
-	[ "$(printf %s "$1" | timeout "$LIMIT" nc -N "${2%:*}" "${2##*:}")" = "$1" ]
+	[ "$(printf %s "$1" | timeout "$LIMIT" ccf-connect "$2")" = "$1" ]
 }
 
-# Four tools under attack, each with a good neighbour: IT is the tool, HUB the name of its link, ROLE what a peer of it
-# is, GOOD where the neighbour's echo answers.
+# says_tls TEXT ADDRESS: the same over TLS, with close_notify both ways.  cut_tls: it comes back, and then a cut.
+says_tls() {
+	expect_status 0 over_tls "$@"
+	[ "${lines[-1]}" = "rest 0 ended" ]
+}
+
+cut_tls() {
+	run over_tls "$@"
+	echo "$output"
+	[[ ${lines[-1]} =~ ^rest\ 0\ (bare|reset|failed)$ ]]
+}
+
+over_tls() {
+	printf %s "$1" >said
+	timeout "$LIMIT" python3 "$HERE/peer/cutter.py" connect "$2" --tls "$CERTS/ca.pem" send=said read=${#1} end rest
+}
+
+# listener LINK: a ccf-listen that hands on; LISTEN is its address.
+listener() {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to "$1" rpc=127.0.0.1:0
+	LISTEN=$(address a.json rpc)
+}
+
+# terminator LINK: ccf-listen and a ccf-tlsterm that hands on.
+terminator() {
+	certs
+	pipeline lst ccf-listen --ready-fd 9 --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+	    tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --to "$1"
+	LISTEN=$(address a.json rpc)
+}
+
+# at_peer PEER: where it listens, once it says so.
+at_peer() {
+	await_line "$1.out" '^listening'
+	LISTEN=$(sed -n 's/^listening //p' "$1.out")
+}
+
+# --- the contract, from the page alone ---
+
+@test "a consumer in another language takes TCP connections from ccf-listen" {
+	listener hub
+	peer one consume hub --echo --env
+	await_line lst.log "rpc: listening"
+	says "hello" "$LISTEN"
+	await_line one.out '^conn 1 rpc#1 take$'
+	await_line one.out '^closed 1 done 0 5 5$'
+	await_line one.out '^env 1 CCF_ACCEPTED=[0-9]+ CCF_CONN_ID=rpc#1 CCF_INTERFACE=rpc PROTO=TCP TCPLOCALIP=127.0.0.1 TCPLOCALPORT=[0-9]+ TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+$'
+	await_line lst.log 'rpc#1 .*closed: done, by inner, 5 bytes in, 5 out'
+	stop lst
+	[ "$ended" = 0 ]
+	ends_with 0 one
+}
+
+@test "a consumer in another language takes AF_UNIX streams with their eof from ccf-tlsterm" {
+	terminator hub
+	peer one consume hub --echo --env
+	await_line lst.log "rpc: listening"
+	says_tls "hello" "$LISTEN"
+	await_line one.out '^conn 1 rpc#1 take$'
+	await_line one.out '^env 1 .*CCF_CONN_ID=rpc#1 .*SSL_PROTOCOL=TLSv1.3'
+	await_line one.out '^closed 1 done 0 5 5$'
+	await_line tls.log 'rpc#1 .*closed: done, by peer, 5 bytes in, 5 out'
+}
+
+@test "a consumer in another language takes the connection that ccf-connect made" {
+	echo_server
+	spawn con ccf-connect --to hub "$ECHO"
+	peer one consume hub
+	await_line one.out "^closed 1 done 0 [0-9]+ [0-9]+$"
+	ends_with 0 con
+	ends_with 0 one
+}
+
+@test "a consumer in another language gives its own connection, and keeps no part in it" {
+	echo_server
+	terminator hub
+	peer one consume hub --give "$ECHO" --modes take,give
+	await_line lst.log "rpc: listening"
+	says_tls "hello" "$LISTEN"
+	await_line one.out '^conn 1 rpc#1 give$'
+	await_line one.out '^over 1 done 0$'
+	run ! grep -q '^closed' one.out
+	await_line tls.log 'closed: done, by peer, 5 bytes in, 5 out'
+}
+
+@test "a consumer in another language gives one end of a stream, whose ends are declared both ways" {
+	terminator hub
+	peer one consume hub --echo --modes give
+	await_line lst.log "rpc: listening"
+	says_tls "hello" "$LISTEN"
+	await_line one.out '^closed 1 done 0 5 5$'
+	await_line one.out '^over 1 done 0$'
+}
+
+@test "a consumer that cannot give says why, and the client is reset" {
+	terminator hub
+	peer one consume hub --give "127.0.0.1:$(free_port)" --modes take,give
+	await_line lst.log "rpc: listening"
+	cut_tls "" "$LISTEN"
+	await_line one.out '^closed 1 refused 7 0 0$'
+	await_line tls.log 'rpc#1 .*closed: refused, by inner'
+	await_line lst.log 'rpc#1 .*closed: refused, by inner'
+}
+
+@test "a producer in another language hands TCP connections to ccf-connect" {
+	echo_server
+	peer one produce hub --listen 127.0.0.1:0 --count 2
+	spawn con ccf-connect --from hub "$ECHO"
+	at_peer one
+	says "hello" "$LISTEN"
+	says "you too" "$LISTEN"
+	await_line one.out '^closed 1 done 0 5 5$'
+	await_line one.out '^closed 2 done 0 7 7$'
+	await_line con.log 'peer#1 127.0.0.1:[0-9]+: closed: done'
+	ends_with 0 one
+}
+
+@test "a producer in another language hands AF_UNIX streams with their eof to ccf-connect and ccf-tlsterm" {
+	echo_server
+	peer one produce hub --listen 127.0.0.1:0 --pair
+	spawn con ccf-connect --from hub "$ECHO"
+	at_peer one
+	says "hello" "$LISTEN"
+	await_line one.out '^moved 1 done 0 5 5$'
+	await_line one.out '^closed 1 done 0 5 5$'
+
+	peer two produce hub2 --listen 127.0.0.1:0 --pair
+	spawn tls ccf-tlsterm --plaintext --from hub2 --app echo
+	at_peer two
+	says "hello" "$LISTEN"
+	await_line two.out '^moved 1 done 0 5 5$'
+	await_line two.out '^closed 1 done 0 5 5$'
+}
+
+@test "a producer in another language has its TLS ended by ccf-tlsterm, on a TCP connection and on a stream" {
+	certs
+	peer one produce hub --listen 127.0.0.1:0 --count 2
+	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from hub -- sh -c 'cat; echo "$PROTO $CCF_CONN_ID" >>seen'
+	at_peer one
+	says_tls "hello" "$LISTEN"
+	says_tls "hello" "$LISTEN"
+	await_line seen 'TCP peer#2'
+	await_line one.out '^closed 2 done 0 5 5$'
+
+	peer two produce hub2 --listen 127.0.0.1:0 --pair
+	spawn tls2 ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from hub2 --app echo
+	at_peer two
+	says_tls "hello" "$LISTEN"
+	await_line two.out '^closed 1 done 0 5 5$'
+}
+
+@test "a producer in another language asks ccf-connect to give, a TCP backend and one on a path" {
+	echo_server
+	peer one produce hub --listen 127.0.0.1:0 --ask
+	spawn con ccf-connect --from hub "$ECHO"
+	at_peer one
+	says "hello" "$LISTEN"
+	await_line one.out '^adopt 1$'
+	await_line one.out '^closed 1 done 0 5 5$'
+	ends_with 0 one
+
+	spawn store ccf-listen --ready-fd 9 --ready-when listening unix:store -- cat
+	peer two produce hub2 --listen 127.0.0.1:0 --ask
+	spawn con2 ccf-connect --from hub2 unix:store
+	at_peer two
+	says "hello" "$LISTEN"
+	await_line two.out '^adopt 1$'
+	await_line two.out '^closed 1 done 0 5 5$'
+}
+
+@test "ccf-connect answers a question that it cannot give an answer to" {
+	peer one produce hub --listen 127.0.0.1:0 --ask
+	spawn con ccf-connect --from hub "127.0.0.1:$(free_port)"
+	at_peer one
+	run timeout "$LIMIT" ccf-connect "$LISTEN" </dev/null
+	await_line one.out '^closed 1 refused 7 0 0$'
+	ends_with 0 one
+}
+
+@test "an end of stream without eof is a cut, whoever reads it" {
+	terminator hub
+	peer one consume hub --echo --mute
+	await_line lst.log "rpc: listening"
+	cut_tls "hello" "$LISTEN"
+	stop one INT || :
+	peer two consume hub --echo --mute --modes give
+	await_line two.out '^link'
+	cut_tls "hello" "$LISTEN"
+	await_line two.out '^over 1 reset 18$'
+
+	SPAWN_OUT=backend.out spawn backend python3 "$HERE/peer/cutter.py" listen 127.0.0.1:0 rest
+	await_line backend.out '^127'
+	peer three produce hub3 --listen 127.0.0.1:0 --pair --mute
+	spawn con ccf-connect --from hub3 "$(head -n 1 backend.out)"
+	at_peer three
+	printf 'hello' | run timeout "$LIMIT" ccf-connect "$LISTEN"
+	await_line backend.out '^rest [05] reset$'
+	await_line three.out '^closed 1 reset 18 '
+}
+
+@test "both roles go by a ticket on a pipe" {
+	echo_server
+	pipeline lst ccf-listen --ready-fd 9 --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+	    one python3 "$HERE/peer/handoff.py" consume - --echo
+	LISTEN=$(address a.json rpc)
+	await_line lst.log "rpc: listening"
+	says "hello" "$LISTEN"
+	stop lst
+	ends_with 0 one
+
+	pipeline two python3 "$HERE/peer/handoff.py" produce - --listen 127.0.0.1:0 '|' \
+	    con ccf-connect --from - "$ECHO"
+	await_line two.log '^listening'
+	says "hello" "$(sed -n 's/^listening //p' two.log)"
+	ends_with 0 two
+	ends_with 0 con
+}
+
+@test "both roles go the other way round, by dial: and bind:" {
+	echo_server
+	listener dial:hub
+	peer one consume bind:hub --echo
+	await_line lst.log "rpc: listening"
+	says "hello" "$LISTEN"
+
+	spawn con ccf-connect --from bind:hub2 "$ECHO"
+	peer two produce dial:hub2 --listen 127.0.0.1:0
+	at_peer two
+	says "hello" "$LISTEN"
+	ends_with 0 two
+}
+
+@test "both roles go by an inherited descriptor" {
+	spawn pair python3 "$HERE/peer/with_pair.py" lst ccf-listen --ready-fd 9 --address-file a.json --to '{to}' rpc=127.0.0.1:0 + \
+	    one python3 "$HERE/peer/handoff.py" consume '{from}' --echo
+	await_line lst.log "rpc: listening"
+	says "hello" "$(address a.json rpc)"
+	stop pair
+	[ "$(grep -c 'ended 0$' pair.out)" = 2 ]
+
+	echo_server
+	spawn pair2 python3 "$HERE/peer/with_pair.py" two sh -c 'exec python3 "$0" produce "$1" --listen 127.0.0.1:0 >two.out' "$HERE/peer/handoff.py" '{to}' + \
+	    con ccf-connect --from '{from}' "$ECHO"
+	at_peer two
+	says "hello" "$LISTEN"
+	ends_with 0 pair2
+	[ "$(grep -c 'ended 0$' pair2.out)" = 2 ]
+}
+
+# --- credit, drain, the number of links ---
+
+@test "nobody is sent more connections than he granted" {
+	local clients
+
+	make_pipe clients_r clients
+	listener hub
+	peer one consume hub --echo --credit 3
+	await_line lst.log "rpc: listening"
+	SPAWN_IN=/dev/fd/$clients_r spawn clients python3 "$HERE/peer/clients.py" "$LISTEN"
+	echo "open 5" >&"$clients"
+	await_line clients.out '^5 connected'
+	await_line one.out '^conn 3 '
+	echo "send 1 3 x" >&"$clients"
+	await_line clients.out '^3 data x'
+	[ "$(grep -c '^conn' one.out)" = 3 ]
+	kill -USR1 "${PID[lst]}"
+	await_line lst.log '1 links, 3 connections there'
+	echo "close 2 2" >&"$clients"
+	await_line one.out '^conn 4 rpc#4'
+	[ "$(grep -c '^conn' one.out)" = 4 ]
+	echo "end" >&"$clients"
+	ends_with 0 clients
+}
+
+@test "a grant that no number can hold is the largest there is" {
+	listener hub
+	spawn one python3 "$HERE/peer/hostile.py" grants hub 1 4294967295 4294967295
+	await_line lst.log "rpc: listening"
+	say_often 5 "$LISTEN"
+}
+
+say_often() {
+	local i
+
+	for i in $(seq "$1"); do
+		says "$i" "$2"
+	done
+}
+
+@test "a consumer in another language that drains is sent no more, and is served until then" {
+	echo_server
+	listener hub
+	peer one consume hub --echo --count 1
+	await_line lst.log "rpc: listening"
+	says "hello" "$LISTEN"
+	await_line one.out '^end$'
+	ends_with 0 one
+	spawn con ccf-connect --from hub "$ECHO"
+	await_line lst.log "rpc: listening"
+	says "and you" "$LISTEN"
+	[ "$(grep -c '^conn' one.out)" = "$(grep -c '^closed' one.out)" ]
+	run ! grep -q 'link-lost' lst.log
+}
+
+@test "a tool that drains serves what it was sent, says closed for each, and closes" {
+	local mode clients clients_r
+
+	echo_server
+	for mode in --count=3 --pair --ask; do
+		make_pipe clients_r clients
+		peer one produce hub --listen 127.0.0.1:0 --count 3 "$mode"
+		spawn con ccf-connect --from hub "$ECHO"
+		at_peer one
+		SPAWN_IN=/dev/fd/$clients_r spawn clients python3 "$HERE/peer/clients.py" "$LISTEN"
+		echo "open 2" >&"$clients"
+		await_line one.out '^conn 2'
+		echo "send 1 2 x" >&"$clients"
+		await_line clients.out '^1 data x'
+		await_line clients.out '^2 data x'
+		kill -TERM "${PID[con]}"
+		await_line one.out '^drain$'
+		echo "send 1 2 y" >&"$clients"
+		await_line clients.out '^1 data y'
+		await_line clients.out '^2 data y'
+		echo "end" >&"$clients"
+		ends_with 0 clients
+		ends_with 0 con
+		ends_with 0 one
+		[ "$(grep -c '^conn' one.out)" = 2 ]
+		[ "$(grep -c -E '^closed [12] done 0 4 4$' one.out)" = 2 ]
+		exec {clients}>&- {clients_r}<&-
+		rm one.out clients.out
+	done
+}
+
+@test "who dials opens as many links as the other side says it is made of" {
+	local role
+
+	echo_server
+	peer one several producer hub 3
+	spawn con ccf-connect --from hub "$ECHO"
+	await_line one.out '^links 3$'
+	ends_with 0 one
+	peer two several consumer hub2 3
+	listener dial:hub2
+	await_line two.out '^links 3$'
+	ends_with 0 two
+	pipeline three python3 "$HERE/peer/handoff.py" several producer - 3 '|' con3 ccf-connect --from - "$ECHO"
+	await_line three.log '^links 3$'
+	ends_with 0 three
+	ends_with 0 con3
+}
+
+# --- hostile peers ---
+
+# Four tools under attack, each with a good neighbour on the same name: IT is the tool, GOOD where the neighbour's echo
+# answers.  What is hostile dials hub.
 
 listen_to() {
-	IT=lst HUB=$PWD/hub ROLE=consumer
+	IT=lst
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to hub rpc=127.0.0.1:0
-	[ -n "${PID[echo]-}" ] || echo_server
 	spawn neighbour ccf-connect --from hub "$ECHO"
 	await_line lst.log "rpc: listening"
 	GOOD=$(address a.json rpc)
 }
 
 terminate_to() {
-	IT=tls HUB=$PWD/hub ROLE=consumer
-	[ -n "${PID[echo]-}" ] || echo_server
+	IT=tls
 	spawn neighbour ccf-connect --from hub "$ECHO"
 	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
 	    tls ccf-tlsterm --plaintext --to hub
@@ -49,72 +404,211 @@ terminate_to() {
 }
 
 terminate_from() {
-	IT=tls HUB=$PWD/hub ROLE=producer
+	IT=tls
 	spawn tls ccf-tlsterm --plaintext --from bind:hub --app echo
 	spawn neighbour ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to dial:hub rpc=127.0.0.1:0
 	GOOD=$(address a.json rpc)
 }
 
 connect_from() {
-	IT=con HUB=$PWD/hub ROLE=producer
-	[ -n "${PID[echo]-}" ] || echo_server
+	IT=con
 	spawn con ccf-connect --from bind:hub "$ECHO"
 	spawn neighbour ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to dial:hub rpc=127.0.0.1:0
 	GOOD=$(address a.json rpc)
 }
 
-# leave: the tool and its neighbour end well, and the next may come.
-leave() {
-	local name
+declare -gA ROLE=([listen_to]=consumer [terminate_to]=consumer [terminate_from]=producer [connect_from]=producer)
 
-	for name in lst neighbour tls con; do
-		[ -n "${PID[$name]-}" ] || continue
-		stop "$name"
-		[ "$ended" = 0 ]
-		unset "PID[$name]"
-		mv "$name.log" "$name.log.$((++LEFT))"
-	done
-	rm -f a.json
+# attacked TOOL: it is there, has served, and BASE is how many descriptors it holds.
+attacked() {
+	echo_server
+	"$1"
+	says "before" "$GOOD"
+	await_line "$IT.log" closed
+	BASE=$(fd_count "$IT")
 }
 
-# has_fds NAME N
+# spared: nothing is left of the attack; tool and neighbour end well.
+spared() {
+	local name
+
+	says "after" "$GOOD"
+	eventually has_fds "$IT" "$BASE"
+	for name in lst neighbour tls con; do
+		[ -n "${PID[$name]-}" ] || continue
+		kill "${PID[$name]}" 2>/dev/null || : # it may have ended with its source
+		ends_with 0 "$name"
+		unset "PID[$name]"
+		cat "$name.log" >>before.log
+		rm "$name.log"
+	done
+	rm a.json
+}
+
 has_fds() {
 	[ "$(fd_count "$1")" = "$2" ]
 }
 
-# endures TOOL CLASS: what a peer does of this class, in its role, is the end of its own link, for the reason in WHY,
-# which is one line of the log; or of nothing, where WHY says "goes on".  A log holds ten such lines back.
+# endures TOOL CLASS: what a peer of it does of this class ends the peer's own link, for the reason in WHY, which is in
+# one line of the log; or nothing, where WHY says "goes on".  A log shows ten such lines and counts the others: so many at
+# a time.
 endures() {
-	local deeds deed base
+	local deeds batch deed
 
-	"$1"
-	mapfile -t deeds < <(hostile deeds "$ROLE" "$2")
+	mapfile -t deeds < <(hostile deeds "${ROLE[$1]}" "$2")
 	[ ${#deeds[@]} -gt 0 ]
-	says "before" "$GOOD"
-	eventually has_fds "$IT" "$(fd_count "$IT")"
-	base=$(fd_count "$IT")
 	while [ ${#deeds[@]} -gt 0 ]; do
-		hostile "$ROLE" "$HUB" --good "$GOOD" "${deeds[@]:0:10}" >deeds.out
-		for deed in "${deeds[@]:0:10}"; do
-			judged "$1" "$deed" "${WHY[$ROLE $deed]-${WHY[$deed]}}"
-		done
-		eventually has_fds "$IT" "$base"
+		batch=("${deeds[@]:0:10}")
 		deeds=("${deeds[@]:10}")
-		[ ${#deeds[@]} = 0 ] || { leave && "$1" && says "before" "$GOOD"; }
+		attacked "$1"
+		hostile "${ROLE[$1]}" "$PWD/hub" --good "$GOOD" "${batch[@]}" >deeds.out
+		for deed in "${batch[@]}"; do
+			judge "$deed" "${WHY[$1 $deed]-${WHY[$deed]}}"
+		done
+		[ "$(grep -c 'link with .* ended:' "$IT.log")" = "$(grep -c ' ended$' deeds.out)" ]
+		spared
 	done
-	leave
 }
 
-# judged TOOL DEED WHY
-judged() {
-	if [ "$3" = "goes on" ]; then
-		grep -qx "$2 goes on" deeds.out || { echo "$1: $2: $(grep "^$2 " deeds.out)"; return 1; }
-		run ! grep -E "link with $2 ended" "$IT.log"
-		return
-	fi
-	grep -qx "$2 ended" deeds.out || { echo "$1: $2: $(grep "^$2 " deeds.out)"; return 1; }
-	[ "$(grep -c -E "link with ($2|an unknown tool) ended: $3" "$IT.log")" = 1 ] || {
-		echo "$1: $2: not one line: $3"
+# judge DEED WHY
+judge() {
+	local want=ended
+
+	[ "$2" != "goes on" ] || want=$2
+	grep -qx "$1 $want" deeds.out || {
+		echo "$IT: $(grep "^$1 " deeds.out)"
 		return 1
 	}
+	[ "$want" = "goes on" ] || grep -q -E "link with ($1|an unknown tool) ended: $2\$" "$IT.log" || {
+		echo "$IT: $1: no line: $2"
+		return 1
+	}
+}
+
+all_endure() {
+	local tool
+
+	for tool in listen_to terminate_to terminate_from connect_from; do
+		endures "$tool" "$1"
+	done
+}
+
+@test "a malformed message ends its own link only, with one line that says why" {
+	local -A WHY=(
+		[half]='the last string is not ended' [no-end]='the last string is not ended'
+		[no-verb]='the first string is not a verb' [odd-verb]='the first string is not a verb'
+		[empty-string]='an empty string' [no-equals]='a field without ='
+		[no-name]='a field whose name does not begin with a letter'
+		[missing]='ready: n= is missing' [twice]='ready: n= is there twice'
+		[no-number]='ready: n= is not what it should be' [large-number]='ready: n= is not what it should be'
+		[odd-reason]='closed: reason= is not what it should be'
+		[after-environment]='a field after the environment' [many]='more than 512 strings'
+		[oversized]='a message of the wrong shape .*'
+	)
+
+	all_endure shape
+}
+
+@test "a message out of place ends its own link only, with one line that says why" {
+	local -A WHY=(
+		[conn]='a conn from a consumer' [bare-adopt]='an adopt without its descriptor'
+		[ready]='a ready from a producer' [drain]='a drain from a producer' [adopt]='an adopt from a producer'
+		[second-hello]='a second hello'
+		[id-zero]='a connection number .*' [same-id]='a connection number .*' [smaller-id]='a connection number .*'
+		[bare-conn]='a conn without its descriptor' ["connect_from bare-conn"]='goes on'
+		[never-reads]='more connections than were granted'
+	)
+
+	all_endure place
+}
+
+@test "a hello that is none ends its own link only, with one line that says why" {
+	local -A WHY=(
+		[too-early]='something before its hello' [unknown-first]='something before its hello'
+		[same-role]='the other side is a (consumer|producer) too'
+		[version-0]='hello: version= is not what it should be \(we need 1\)'
+		[no-tool]='hello: tool= is missing' [odd-tool]='hello: tool= is not what it should be'
+		[odd-token]='hello: token= is not what it should be'
+		[with-descriptor]='a descriptor where none belongs'
+	)
+
+	all_endure hello
+}
+
+@test "a descriptor that does not belong there is closed, and ends its own link only" {
+	local -A WHY=(
+		[on-eof]='a descriptor where none belongs' [on-closed]='a descriptor where none belongs'
+		[on-ready]='a descriptor where none belongs' [on-drain]='a descriptor where none belongs'
+		[two]='a message of the wrong shape .*' [many-descriptors]='a message of the wrong shape .*'
+		[two-on-an-unknown]='a message of the wrong shape .*'
+		[not-a-socket]='an? (conn|adopt) whose descriptor is not a stream socket'
+		[not-a-stream]='an? (conn|adopt) whose descriptor is not a stream socket'
+	)
+
+	all_endure descriptor
+}
+
+@test "what is unknown, late or said twice is ignored" {
+	local -A WHY
+	local deed
+
+	for deed in $(hostile deeds consumer harmless) $(hostile deeds producer harmless); do
+		WHY[$deed]='goes on'
+	done
+	all_endure harmless
+}
+
+@test "a connection that nobody granted ends its own link only" {
+	local -A WHY=([uncredited]='more connections than were granted' [uncredited-question]='more connections than were granted')
+
+	spawn tls ccf-tlsterm --plaintext --from bind:hub --to nobody
+	hostile producer "$PWD/hub" uncredited uncredited-question >deeds.out
+	IT=tls
+	judge uncredited "${WHY[uncredited]}"
+	judge uncredited-question "${WHY[uncredited-question]}"
+	stop tls
+	[ "$ended" = 0 ]
+}
+
+@test "an empty packet is the end of its own link only" {
+	local tool
+
+	for tool in listen_to connect_from; do
+		attacked "$tool"
+		hostile "${ROLE[$tool]}" "$PWD/hub" --good "$GOOD" empty empties empty-with-descriptor empty-first >deeds.out
+		[ "$(grep -c ' ended$' deeds.out)" = 4 ]
+		spared
+	done
+}
+
+@test "who says no hello is closed after five seconds, and the others are served meanwhile" {
+	echo_server
+	terminate_from
+	says "hello" "$GOOD"
+	spawn con ccf-connect --from bind:hub2 "$ECHO"
+	spawn lst ccf-listen --to hub3 rpc=127.0.0.1:0
+	spawn tls2 ccf-tlsterm --plaintext --from - --to hub4 </dev/null
+	await_line con.log .
+	SPAWN_OUT=quiet.out spawn quiet python3 "$HERE/peer/hostile.py" speechless hub hub2 hub3 --good "$GOOD"
+	ends_with 0 quiet
+	[ "$(grep -c closed quiet.out)" = 3 ]
+	for name in tls con lst; do
+		[ "$(grep -c 'link with an unknown tool ended: no hello in time' "$name.log")" = 1 ]
+	done
+}
+
+@test "of a thousand links sixty-four are kept, and those who were there are served" {
+	local tool
+
+	for tool in listen_to connect_from; do
+		attacked "$tool"
+		spawn many python3 "$HERE/peer/hostile.py" thousand hub --good "$GOOD"
+		await_line many.out '^closed'
+		grep -qx 'closed 937 open 63' many.out
+		[ "$(grep -c 'more than 64 links' "$IT.log")" = 1 ]
+		says "meanwhile" "$GOOD"
+		kill -USR1 "${PID[many]}"
+		ends_with 0 many
+		spared
+	done
 }

@@ -103,6 +103,13 @@ more_lines() {
 	kill -0 "${PID[lst]}"
 }
 
+@test "--ready-fd may be a standard descriptor: 2 stays what it is for a COMMAND" {
+	spawn lst ccf-listen --ready-fd 2 --address-file a.json rpc=127.0.0.1:0 -- sh -c 'echo said >&2'
+	await_line lst.log '^$'
+	ask "$(address a.json rpc)"
+	await_line lst.log '^said$'
+}
+
 @test "--ready-when listening waits until a consumer has granted credit" {
 	make_pipe ready_r ready_w
 	KEEP_FDS=$ready_w spawn lst ccf-listen --ready-fd "$ready_w" --ready-when listening --address-file a.json --to link rpc=127.0.0.1:0
@@ -211,6 +218,28 @@ activated() {
 	eventually test -e a.json
 	[ "$(address a.json web.socket)" = "${AT[0]}" ] && [ "$(address a.json web.socket-4)" = "${AT[1]}" ]
 	ask "${AT[1]}" | grep -qx 'CCF_CONN_ID=web.socket-4#1'
+}
+
+@test "a supervisor's socket without a sink: the first client is joined to standard input and output" {
+	echo down >said
+	SPAWN_IN=said activated 127.0.0.1:0 -- ccf-listen
+	echo up >said.up
+	[ "$(timeout "$LIMIT" nc -N 127.0.0.1 "${AT[0]#*:}" <said.up)" = down ]
+	ends_with 0 lst
+	[ "$(cat lst.out)" = up ]
+}
+
+@test "a drain closes a supervisor's socket, and none of ours" {
+	activated 127.0.0.1:0 -- ccf-listen -- cat
+	dial client "${AT[0]}"
+	await_line lst.log accepted
+	[ "$(readlink "/proc/${PID[lst]}/fd/0")" = /dev/null ]
+	kill -TERM "${PID[lst]}"
+	await_line lst.log draining
+	eventually refused "${AT[0]}"
+	[ "$(readlink "/proc/${PID[lst]}/fd/0")" = /dev/null ]
+	hang_up "$client"
+	ends_with 0 lst
 }
 
 @test "LISTEN_FDS for another process is not for us" {
@@ -442,8 +471,17 @@ print("read", sys.stdin.readline().strip())'
 	[ "$(lines 'closed: exited')" = 2 ]
 }
 
-@test "a COMMAND that is not there is said for every connection, the client is reset, and the listener goes on" {
-	listening rpc=127.0.0.1:0 -- no-such-command-here
+@test "a COMMAND that is not there ends it at once: 127, and 126 for one that may not be run" {
+	expect_status 127 ccf-listen 127.0.0.1:0 -- no-such-command-here
+	[[ $output == *"cannot run no-such-command-here: No such file"* ]]
+	: >plain
+	expect_status 126 ccf-listen 127.0.0.1:0 -- ./plain
+}
+
+@test "a COMMAND that has gone is said for every connection, the client is reset, and the listener goes on" {
+	ln -s "$(command -v cat)" no-such-command-here
+	PATH=$PWD:$PATH listening rpc=127.0.0.1:0 -- no-such-command-here
+	rm no-such-command-here
 	ask || :
 	ask || :
 	[ "$(lines 'error: cannot run no-such-command-here: No such file')" = 2 ]

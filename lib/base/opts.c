@@ -88,7 +88,9 @@ say_in(char *buf, size_t cap, int64_t n, const struct unit *units)
 static const struct unit *
 units_of(const struct opt *o)
 {
-	return o->kind == OPT_TIME || o->kind == OPT_LIMIT ? times : o->kind == OPT_SIZE ? sizes : numbers;
+	return o->kind == OPT_TIME || o->kind == OPT_LIMIT ? times
+	       : o->kind == OPT_SIZE			   ? sizes
+							   : numbers;
 }
 
 static int
@@ -382,6 +384,19 @@ print_filled(const char *text, size_t indent)
 	putchar('\n');
 }
 
+/* The row whose name comes after that of prev in the alphabet. */
+static const struct opt *
+next_row(const struct opt *table, const struct opt *prev)
+{
+	const struct opt *best = NULL;
+
+	for (const struct opt *o = table; o->name; o++)
+		if ((!prev || strcmp(o->name, prev->name) > 0) &&
+		    (!best || strcmp(o->name, best->name) < 0))
+			best = o;
+	return best;
+}
+
 void
 opts_help(const struct opts *opts)
 {
@@ -401,7 +416,7 @@ opts_help(const struct opts *opts)
 			column = left_width(o);
 	}
 	column += 2;
-	for (const struct opt *o = opts->table; o->name; o++) {
+	for (const struct opt *o = NULL; (o = next_row(opts->table, o));) {
 		char brief[] = { '-', o->brief, ',', '\0' };
 
 		printf("%*s%-3s --%s%s%s", HELP_MARGIN, "", o->brief ? brief : "", o->name,

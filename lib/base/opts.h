@@ -45,7 +45,7 @@ int opts_parse(const struct opts *, int argc, char **argv, char *msg, size_t cap
 	 * they are sorted in place; "--" and what follows it (the COMMAND) stay as they are.
 	 * -EINVAL: msg says in one sentence what was wrong and what to write instead (exit CCF_USAGE).
 	 * --help and --version are rows like any other (OPT_FLAG): the caller acts on them. */
-void opts_help(const struct opts *);	/* to standard output, 80 columns, options sorted as in the table */
+void opts_help(const struct opts *);	/* to standard output, 80 columns, options sorted by name */
 
 int parse_size(const char *, int64_t *ret_bytes);	/* 0, -EINVAL, -ERANGE */
 int parse_time(const char *, int64_t *ret_ms);		/* 0, -EINVAL, -ERANGE */

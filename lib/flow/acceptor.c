@@ -17,8 +17,8 @@
 #include "flow/tell.h"
 #include "net/socket.h"
 
-#define TURN	   64	 /* connections accepted before others get their turn */
-#define RETRY_MS   200	 /* out of descriptors */
+#define TURN	 64  /* connections accepted before others get their turn */
+#define RETRY_MS 200 /* out of descriptors */
 
 extern char **environ;
 
@@ -200,11 +200,17 @@ accept_refused(struct acceptor *a, int fd, const struct sockaddr_any *peer, cons
 }
 
 static void
-accept_describe(struct acceptor *a, int fd, bool capped, struct env *env)
+accept_describe(
+    struct acceptor *a, int fd, const struct sockaddr_any *peer, bool capped, struct env *env)
 {
 	const char *prefix = a->all->cfg.id_prefix;
+	char ip[ADDR_TEXT_MAX];
 
-	(void)socket_describe(fd, env);
+	if (socket_describe(fd, env) < 0 &&
+	    peer->sa.sa_family != AF_UNIX) { /* it has reset already */
+		(void)env_set(env, "TCPREMOTEIP", addr_ip(peer, ip, sizeof(ip)));
+		(void)env_setf(env, "TCPREMOTEPORT", "%u", addr_port(peer));
+	}
 	(void)env_set(env, "CCF_INTERFACE", a->name);
 	(void)env_setf(env, "CCF_CONN_ID", "%s%s%s#%llu", prefix ? prefix : "", prefix ? "/" : "",
 	    a->name, (unsigned long long)a->next_id);
@@ -233,7 +239,7 @@ accept_one(struct acceptor *a, int fd, const struct sockaddr_any *peer)
 		    a, fd, peer, "capped", &full, "at the hard cap (--max-open-sessions-hard)");
 		return;
 	}
-	accept_describe(a, fd, admit == ADMIT_CAPPED, &env);
+	accept_describe(a, fd, peer, admit == ADMIT_CAPPED, &env);
 	switch (a->all->cfg.sink) {
 	case SINK_HUB:
 		accept_to_hub(a, fd, &env);
@@ -428,6 +434,12 @@ acceptor_new(struct acceptors *all, const char *name)
 	return a;
 }
 
+static void
+acceptor_note(struct endpoint *ep, const char *text)
+{
+	log_say(LOG_L_INFO, "%s: %s", ((struct acceptor *)ep->owner)->name, text);
+}
+
 int
 acceptors_bind(struct acceptors *all, const struct addr *addr, int family, char *msg, size_t cap,
     void (*trace)(struct endpoint *, enum endpoint_state, enum endpoint_state))
@@ -443,6 +455,7 @@ acceptors_bind(struct acceptors *all, const struct addr *addr, int family, char 
 	}
 	endpoint_init(&a->ep, &plan);
 	a->ep.trace = trace;
+	a->ep.note = acceptor_note;
 	a->ep.owner = a;
 	if (endpoint_listen(&a->ep, addr, family) < 0) {
 		endpoint_why(&a->ep, msg, cap);
@@ -474,7 +487,7 @@ acceptors_inherit(struct acceptors *all, int fd, const char *name, char *msg, si
 		snprintf(msg, cap, "no memory");
 		return CCF_SYSTEM;
 	}
-	a->ep.fd = -1;
+	endpoint_init(&a->ep, NULL);
 	a->fd = fd;
 	a->inherited = true;
 	(void)socket_tune(fd);

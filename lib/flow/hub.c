@@ -104,7 +104,7 @@ static void
 hub_dial(struct hub *h)
 {
 	uid_t uid = (uid_t)-1;
-	int fd;
+	int fd = 0;
 
 	while (h->n < h->wanted) {
 		fd = handoff_dial(hub_path(h));
@@ -411,7 +411,7 @@ hub_bind(struct hub *h, const char *path, char *msg, size_t cap)
 		    rc == -EADDRINUSE ? "another tool listens there"
 		    : rc == -ENOTSOCK ? "there is a file that is no socket"
 				      : strerror(-rc));
-		return rc;
+		return -EADDRINUSE;
 	}
 	h->how = HUB_BINDS;
 	reactor_watch(h->cfg.reactor, &h->watch, h->bound.fd, hub_accept);

@@ -421,11 +421,21 @@ side_interest(struct relay *r, struct side *s)
 	reactor_want(r->reactor, &s->r, want);
 }
 
+/* The peer has ended, and b may have nothing more for it. */
+static bool
+relay_lingers(const struct relay *r)
+{
+	return r->cfg.peer_end == RELAY_PEER_IDLE && r->in.state == LANE_DONE &&
+	       r->out.state == LANE_OPEN && !lane_holds(&r->out);
+}
+
 static int64_t
 relay_deadline(struct relay *r)
 {
 	int64_t idle = r->cfg.idle;
 
+	if (relay_lingers(r))
+		return r->moved_at + RELAY_LINGER_MS;
 	if (r->in.state == LANE_DONE || r->out.state == LANE_DONE)
 		idle = r->cfg.half_close;
 	if (r->linger_by)
@@ -643,18 +653,14 @@ lane_hold(struct relay *r, struct lane *l)
 /* Has the peer, with its end, gone for good?  Where b has ended too, or is about to, its end is one
  * like any other. */
 static bool
-relay_peer_left(struct relay *r, bool idle)
+relay_peer_left(struct relay *r)
 {
 	struct relay_end end = { .reason = "left", .by = "peer" };
-	enum relay_peer_end means = r->cfg.peer_end;
 
-	if (means == RELAY_PEER_HALF || r->in.state != LANE_DONE || r->failed)
+	if (r->cfg.peer_end != RELAY_PEER_GONE || r->in.state != LANE_DONE || r->failed)
 		return false;
 	r->b.tp->ready |= TP_READ;
-	if (means == RELAY_PEER_GONE)
-		lane_hold(r, &r->out);
-	else if (!idle || lane_holds(&r->out))
-		return false;
+	lane_hold(r, &r->out);
 	if (r->failed || (r->out.state != LANE_OPEN && !lane_holds(&r->out)))
 		return false;
 	relay_over(r, &end, false);
@@ -669,11 +675,9 @@ relay_step(struct relay *r)
 	if (r->state != RELAY_MOVING)
 		return;
 	more = lane_pump(r, &r->in);
-	if (r->cfg.peer_end == RELAY_PEER_GONE && relay_peer_left(r, true))
+	if (relay_peer_left(r))
 		return;
 	more |= lane_pump(r, &r->out);
-	if (relay_peer_left(r, !more))
-		return;
 	/* a session that was full has been emptied, and raises no event */
 	if (r->b.tp->rfd == -1 && lane_holds(&r->in) && !lane_holds(&r->out))
 		more = true;
@@ -709,7 +713,10 @@ relay_timer(struct timer *t)
 		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
 	else if (r->linger_by)
 		relay_step(r);
-	else
+	else if (relay_lingers(r)) {
+		r->out.state = LANE_ENDING;
+		relay_step(r);
+	} else
 		relay_cut(r,
 		    r->in.state == LANE_DONE || r->out.state == LANE_DONE ? "half-close-timeout"
 									  : "idle",

@@ -36,7 +36,7 @@ struct relay_hooks {    /* what a side cannot know by itself; each may be NULL *
 
 enum relay_peer_end {   /* what the end of a's stream says, while b has not ended */
 	RELAY_PEER_HALF, /* that was all from there: b may go on talking */
-	RELAY_PEER_IDLE, /* it is over as soon as b has nothing to say just now */
+	RELAY_PEER_IDLE, /* it is over when b has had nothing to say for RELAY_LINGER_MS */
 	RELAY_PEER_GONE, /* it is over: what b still has is not for this peer (relay_rest) */
 };
 

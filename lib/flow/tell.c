@@ -48,6 +48,7 @@ tell_closed(
 {
 	struct log_who who = tell_who(t);
 	int64_t us = clock_us() - t->since;
+	char said[32] = "";
 	struct log_fact facts[] = {
 		{ .key = "reason", .text = reason },
 		{ .key = "by", .text = by },
@@ -58,7 +59,9 @@ tell_closed(
 		{ 0 },
 	};
 
+	if (status > 0)
+		snprintf(said, sizeof(said), ", status %d", status);
 	log_event(LOG_L_INFO, &who, "close", facts,
-	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64 ".%03d s",
-	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000));
+	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64 ".%03d s%s",
+	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000), said);
 }

@@ -1,5 +1,6 @@
 #include "flow/terminator.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +31,14 @@ extern char **environ;
  * relay has it. */
 enum term_state { TERM_SHAKING, TERM_WAITING, TERM_ASKED, TERM_MOVING };
 
+static const char *const state_name[] = { "SHAKING", "WAITING", "ASKED", "MOVING" };
+static const unsigned legal[] = {
+	[TERM_SHAKING] = 1U << TERM_WAITING | 1U << TERM_MOVING,
+	[TERM_WAITING] = 1U << TERM_ASKED,
+	[TERM_ASKED] = 1U << TERM_MOVING,
+	[TERM_MOVING] = 0,
+};
+
 struct term {
 	struct terminator *of;
 	enum term_state state;
@@ -40,8 +49,8 @@ struct term {
 	struct watch watch;
 	struct timer
 	    timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
-	struct handed handed; /* our end of the pair is the AF_UNIX stream */
-	struct handed source; /* what we were handed is one; else its conn is NULL */
+	struct handed handed;	       /* our end of the pair is the AF_UNIX stream */
+	struct handed source;	       /* what we were handed is one; else its conn is NULL */
 	const struct transport *outer; /* what the relay took */
 	struct relay *relay;
 	struct child child;
@@ -53,6 +62,16 @@ struct term {
 };
 
 static const struct link_conn_ops up_ops, down_ops;
+
+/* The one door. */
+static void
+term_enter(struct term *t, enum term_state to)
+{
+	assert(legal[t->state] & 1U << to);
+	if (t->of->cfg.trace)
+		t->of->cfg.trace(state_name[t->state], state_name[to]);
+	t->state = to;
+}
 
 /* ---- the end ---- */
 
@@ -116,7 +135,8 @@ term_fail(struct term *t, const char *reason, int status, const char *by)
 	term_over(t, reason, status, by, 0, 0);
 }
 
-/* Was it a shortage of descriptors?  Then that ends it, and the source is asked for nothing more for a while. */
+/* Was it a shortage of descriptors?  Then that ends it, and the source is asked for nothing more
+ * for a while. */
 static bool
 term_starved(struct term *t, int rc)
 {
@@ -146,7 +166,8 @@ term_relayed(void *arg, const struct relay_end *end)
 	t->handed.relay = t->source.relay = NULL;
 	reactor_timer(t->of->cfg.reactor, &t->timer, CLOCK_NEVER);
 	t->end = *end;
-	if (t->command_status > 0 && end->status == CCF_CUT) { /* its end came first, and says more */
+	if (t->command_status > 0 &&
+	    end->status == CCF_CUT) { /* its end came first, and says more */
 		t->end.status = t->command_status;
 		t->end.reason = t->command_killed ? "killed" : end->reason;
 	}
@@ -157,7 +178,8 @@ term_relayed(void *arg, const struct relay_end *end)
 
 /* ---- the plaintext side ---- */
 
-/* A close_notify is the client's own word; any other end of an AF_UNIX stream needs the source's. */
+/* A close_notify is the client's own word; any other end of an AF_UNIX stream needs the source's.
+ */
 static int
 source_is_end(void *arg)
 {
@@ -202,7 +224,7 @@ term_relay(
 		return err;
 	t->outer = t->tp;
 	t->tp = NULL;
-	t->state = TERM_MOVING;
+	term_enter(t, TERM_MOVING);
 	t->handed.relay = t->source.relay = t->relay;
 	return 0;
 }
@@ -352,7 +374,7 @@ term_to_hub(struct term *t)
 		return;
 	}
 	TAILQ_REMOVE(&t->of->waiting, t, waiter);
-	t->state = TERM_ASKED;
+	term_enter(t, TERM_ASKED);
 	if (pair[0] == -1)
 		return;
 	handed_open(&t->handed, t->of->cfg.reactor, &t->down);
@@ -472,7 +494,7 @@ term_shaken(struct term *t)
 		/* Until the sink has answered not a byte is read; the client is watched, and its
 		 * deadline runs. */
 		reactor_want(of->cfg.reactor, &t->watch, WATCH_HUP);
-		t->state = TERM_WAITING;
+		term_enter(t, TERM_WAITING);
 		TAILQ_INSERT_TAIL(&of->waiting, t, waiter);
 		if (TAILQ_FIRST(&of->waiting) == t)
 			term_to_hub(t);
@@ -573,6 +595,7 @@ term_begin(struct term *t, int rfd)
 	if (since > now || since <= 0)
 		since = now;
 	env_unset_prefix(&t->env, "SSL_");
+	env_unset(&t->env, "CCF_ALPN");
 	tell_from(&t->tell, &t->env);
 	reactor_timer(cfg->reactor, &t->timer, clock_after(since, cfg->handshake));
 	reactor_watch(cfg->reactor, &t->watch, rfd, term_ready);
@@ -632,7 +655,8 @@ terminator_room(struct terminator *of)
 {
 	if (!of->ready || (of->cfg.sink == TERM_TO_HUB && !of->had_credit))
 		return 0;
-	return (room_for(of->live, 3, of->cfg.fds_spare + of->n_from) + of->n_from - 1) / of->n_from;
+	return (room_for(of->live, 3, of->cfg.fds_spare + of->n_from) + of->n_from - 1) /
+	       of->n_from;
 }
 
 void

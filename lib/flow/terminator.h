@@ -25,6 +25,7 @@ struct terminator_config {
 	int64_t handshake, idle, half_close, flush; /* ms, -1: none */
 	bool require_close_notify;
 	unsigned fds_spare;
+	void (*trace)(const char *from, const char *to); /* the states of a connection; may be NULL */
 	void (*idle_now)(void *arg); /* nothing is left (told after each last one) */
 	void *arg;
 };

@@ -272,6 +272,8 @@ judge(int fd)
 		socket_reset(fd);
 		return -ECONNREFUSED;
 	}
+	if (socket_was_up(fd)) /* and is cut already: who reads it will be told */
+		return 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		return -errno;
 	return error ? -error : -ECONNREFUSED;

@@ -252,6 +252,15 @@ socket_acked(int fd)
 	return (int64_t)(acked < sent ? acked : sent);
 }
 
+bool
+socket_was_up(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_bytes_acked > 0;
+}
+
 void
 socket_reset(int fd)
 {

@@ -34,6 +34,8 @@ int64_t socket_unsent(int fd); /* SIOCOUTQ; 0 when it cannot be told */
 int64_t socket_acked(int fd);
 /* Our bytes that the peer acknowledged, also after a reset, less the SYN of who connects (an
  * accepted socket may count one too few); -errno */
+bool socket_was_up(int fd);
+/* TCP, of who connects: our SYN was acknowledged, though the connection may be cut by now */
 void socket_reset(int fd);
 /* SO_LINGER 0: the close that follows, if nobody else holds it, is a reset.  Does not close. */
 

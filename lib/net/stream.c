@@ -403,6 +403,23 @@ nothing_moved(struct transport *from, struct transport *to)
 	return -EAGAIN;
 }
 
+/* splice looks at the pipe first: without a reader it says EPIPE though the socket may have nothing
+ * for it. */
+static ssize_t
+nobody_reads(struct transport *from, struct transport *to)
+{
+	char byte;
+	ssize_t n = recv(from->rfd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n == 0)
+		return ended(from);
+	if (n < 0 && errno == EAGAIN) {
+		from->ready &= ~(unsigned)TP_READ;
+		return -EAGAIN;
+	}
+	return n < 0 ? failed(from, errno) : failed(to, EPIPE);
+}
+
 ssize_t
 stream_direct(struct transport *from, struct transport *to, size_t len)
 {
@@ -424,6 +441,8 @@ stream_direct(struct transport *from, struct transport *to, size_t len)
 		return nothing_moved(from, to);
 	if (n == -EINVAL)
 		return n;
+	if (n == -EPIPE && r->rkind == SOCKET)
+		return nobody_reads(from, to);
 	/* One call, two sides: a pipe is never reset, and who reads never meets EPIPE. */
 	if (n < 0)
 		return failed(n != -EPIPE && r->rkind == SOCKET ? from : to, (int)-n);

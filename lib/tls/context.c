@@ -65,7 +65,7 @@ bad_file(const char *file, const char *what, char *msg, size_t cap)
 	case 0:
 		break;
 	case ENOENT:
-		return fail(-ENOENT, msg, cap, "%s", file);
+		return fail(-ENOENT, msg, cap, "%s is not there", file);
 	case ENOMEM:
 	case EMFILE:
 	case ENFILE:

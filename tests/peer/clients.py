@@ -44,7 +44,7 @@ class Clients:
             try:
                 self.sock[i] = connect(self.args)
             except OSError as e:
-                say(i, "refused" if isinstance(e, ConnectionRefusedError) else f"failed: {e}")
+                say(i, {ConnectionRefusedError: "refused", ConnectionResetError: "reset"}.get(type(e), f"failed: {e}"))
                 continue
             if not self.args.deaf:
                 self.selector.register(self.sock[i], selectors.EVENT_READ, i)

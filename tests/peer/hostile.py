@@ -5,13 +5,14 @@
       Dials PATH once for each DEED, and prints "DEED ended" if that was the end of the link, "DEED goes on" if it was
       not.  Its hello says tool=DEED.  Meanwhile the echo at --good has to answer: a connection that is open all the
       time, and after each deed a new one.
-  hostile.py deeds ROLE CLASS	lists the DEEDs of a class: shape, place, hello, descriptor, harmless
+  hostile.py deeds ROLE CLASS	lists the DEEDs of a class: shape, place, hello, descriptor, credit, empty, harmless
   hostile.py pair ROLE DEED CMD...	by a socketpair: {fd} in CMD is its other end; prints CMD's exit status, too
   hostile.py ticket DEED [again]	a producer that writes a ticket; after the DEED it ends, or greets once more and behaves
   hostile.py silent PATH	a consumer that offers to give and never answers; prints what else it hears
   hostile.py speechless PATH...	says no hello and waits for the end of each link
   hostile.py thousand PATH [--good HOST:PORT]	as many links, none of which says anything
   hostile.py unread PATH N	a consumer that grants N and reads nothing until USR1; then it is an echo
+  hostile.py grants PATH N...	a consumer that grants so many, one after the other, without a need; it is an echo
   hostile.py flood ROLE PATH [--good HOST:PORT]	says nothing of use, as fast as it can, until the echo has answered often
   hostile.py environment PATH	a producer of 32 connections with 32 KiB of environment each, all at once
   hostile.py through FROM TO	the same, and the consumer behind, which reads nothing until all are under way
@@ -31,7 +32,7 @@ def say(*words):
 # ---- the deeds: CLASS -> NAME -> (roles, what it is: bytes to send, or a function of the peer) ----
 
 BOTH = ("consumer", "producer")
-DEEDS = {"shape": {}, "place": {}, "hello": {}, "descriptor": {}, "harmless": {}}
+DEEDS = {"shape": {}, "place": {}, "hello": {}, "descriptor": {}, "credit": {}, "empty": {}, "harmless": {}}
 
 
 def sends(kind, roles=BOTH, **packets):
@@ -57,7 +58,7 @@ sends("harmless",
       environment=b"eof\0id=9\0LD_PRELOAD=/x\0", unknown_id=b"closed\0id=77\0reason=x\0status=255\0",
       leading_zeros=b"eof\0id=00000000000000000000000000000000000000001\0")
 sends("place", roles=("consumer",), conn=b"conn\0id=1\0PROTO=TCP\0", bare_adopt=b"adopt\0id=1\0")
-sends("place", roles=("producer",), ready=b"ready\0n=1\0", drain=b"drain\0", id_zero=b"conn\0id=0\0", bare_conn=b"conn\0id=1\0")
+sends("place", roles=("producer",), ready=b"ready\0n=1\0", drain=b"drain\0", id_zero=b"conn\0id=0\0")
 
 
 @deed("place")
@@ -83,10 +84,10 @@ def smaller_id(peer):
 
 
 @deed("place", "producer")
-def above_credit(peer):
-    packet = encode("conn", {"PROTO": "TCP"}, id=0)
-    for id in range(1, 34):
-        peer.with_descriptors(packet.replace(b"id=0", b"id=%d" % id), 1)
+def bare_conn(peer):
+    """To one that can give it is a question."""
+    peer.last = 1
+    peer.link.conn(1, {"PROTO": "TCP"})
 
 
 @deed("place", "producer")
@@ -101,7 +102,7 @@ def never_reads(peer):
         with contextlib.suppress(ConnectionError):
             ours.recv(1)
     peer.link.over, peer.last = False, id
-    threading.Thread(target=peer.link._read, daemon=True).start()
+    peer.link.read()
 
 
 @deed("hello")
@@ -191,6 +192,37 @@ def not_a_stream(peer):
     peer.link.raw(encode("conn" if peer.role == "producer" else "adopt", id=1), [pair[0].fileno()])
 
 
+@deed("credit", "producer")
+def uncredited(peer):
+    peer.with_descriptors(encode("conn", id=1), 1)
+
+
+@deed("credit", "producer")
+def uncredited_question(peer):
+    peer.link.conn(1, {"PROTO": "TCP"})
+
+
+@deed("empty")
+def empty(peer):
+    peer.link.raw(b"")
+
+
+@deed("empty")
+def empties(peer):
+    for _ in range(100):
+        peer.link.raw(b"")
+
+
+@deed("empty")
+def empty_with_descriptor(peer):
+    peer.with_descriptors(b"", 1)
+
+
+@deed("empty")
+def empty_first(peer):
+    peer.bare(b"")
+
+
 @deed("harmless")
 def on_an_unknown(peer):
     for _ in range(100):
@@ -246,11 +278,11 @@ class Peer:
         self.link = Link(sock, role, modes, token, name)
         self.greeted = False
 
-    def greet(self, **hello):
+    def greet(self, wait=True, **hello):
         self.greeted = True
         self.link.mine.update(hello)
         self.link.greet(LIMIT)
-        while self.role == "producer" and (m := self.link.recv(LIMIT)) and m.verb != "ready":
+        while wait and self.role == "producer" and (m := self.link.recv(LIMIT)) and m.verb != "ready":
             pass
 
     def bare(self, packet):
@@ -269,8 +301,8 @@ class Peer:
         what = next(deeds[self.name][1] for deeds in DEEDS.values() if self.name in deeds)
         kind = next(kind for kind, deeds in DEEDS.items() if self.name in deeds)
         try:
-            if kind != "hello" and self.name != "version-99":
-                self.greet()
+            if kind != "hello" and self.name not in ("version-99", "empty-first"):
+                self.greet(wait=kind != "credit")
             self.link.raw(what) if isinstance(what, bytes) else what(self)
             return self.goes_on() if self.greeted else not self.ends()
         except (BrokenPipeError, ConnectionResetError):
@@ -347,7 +379,7 @@ def deeds(args):
     for name in args.deed:
         peer = Peer(dial(args.path), args.what, name, token=args.token)
         say(name, "goes on" if peer.do() else "ended")
-        peer.sock.close()
+        peer.link.close()
         neighbour.check()
 
 
@@ -357,8 +389,9 @@ def by_pair(args):
     command = [word.replace("{fd}", "fd:%d" % theirs.fileno()) for word in args.command]
     child = subprocess.Popen(command, close_fds=False)
     theirs.close()
-    say(args.deed, "goes on" if Peer(ours, args.role, args.deed).do() else "ended")
-    ours.close()
+    peer = Peer(ours, args.role, args.deed)
+    say(args.deed, "goes on" if peer.do() else "ended")
+    peer.link.close()
     say("status", child.wait(LIMIT))
 
 
@@ -441,9 +474,17 @@ def unread(args):
     link.ready(args.n)
     say("up")
     signal.sigwait([signal.SIGUSR1])
-    threading.Thread(target=link._read, daemon=True).start()
+    link.read()
     say("reading")
     echoes(link)
+
+
+def grants(args):
+    peer = Peer(dial(args.path), "consumer", "grants", modes="take")
+    peer.greet()
+    for n in args.n:
+        peer.link.ready(n)
+    echoes(peer.link)
 
 
 def flood(args):
@@ -470,7 +511,7 @@ def flood(args):
         over.set()
         pourer.join()
     say("poured", count[0])
-    peer.sock.close()
+    peer.link.close()
 
 
 def environment(n):
@@ -515,7 +556,7 @@ def through(args):
     clients = start_32(before.link)
     for client in clients:
         client.sendall(b"hello")
-    threading.Thread(target=link._read, daemon=True).start()
+    link.read()
     for id in range(1, 33):
         while (m := link.recv(LIMIT)).verb != "conn":
             pass
@@ -555,6 +596,7 @@ def main():
     sub("speechless", speechless, ("paths", {"nargs": "+"}))
     sub("thousand", thousand, path, good=True).add_argument("--free", type=int, default=63)
     sub("unread", unread, path, ("n", {"type": int}))
+    sub("grants", grants, path, ("n", {"type": int, "nargs": "+"}))
     sub("flood", flood, role, path, good=True)
     sub("environment", environments, path)
     sub("through", through, path, ("to", {}))

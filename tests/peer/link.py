@@ -86,13 +86,14 @@ class Link:
     def __init__(self, sock, role, modes="take", token=None, tool="handoff.py"):
         self.sock, self.role, self.token = sock, role, token
         self.mine = dict(version=1, tool=tool, role=role, modes=modes, token=token if role == "consumer" else None)
-        self.inbox, self.ended, self.fault, self.over = queue.Queue(), set(), None, False
+        self.inbox, self.ended, self.fault, self.over, self.mute = queue.Queue(), set(), None, False, False
+        self.reader = None
         self.reading, self.writing = threading.RLock(), threading.Lock()
         sock.setblocking(False)
 
     def greet(self, timeout=5.0):
         """The hellos, consumer's first.  Returns the other side's."""
-        threading.Thread(target=self._read, daemon=True).start()
+        self.read()
         if self.role == "consumer":
             self.send("hello", **self.mine)
         other = self.recv(timeout)
@@ -105,6 +106,21 @@ class Link:
         if self.role == "producer":
             self.send("hello", **self.mine)
         return other
+
+    def read(self):
+        """Begins to take in what the other side says.  (greet does that.)"""
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def close(self):
+        self.over = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other side was faster
+            pass
+        if self.reader:
+            self.reader.join()
+        self.sock.close()
 
     def _read(self):
         poll = select.poll()
@@ -187,7 +203,7 @@ class Link:
 
     def finish(self, id, sock):
         """Ends our direction of a connection; a Unix stream needs a word before."""
-        if sock.family == socket.AF_UNIX:
+        if sock.family == socket.AF_UNIX and not self.mute:
             self.eof(id)
         sock.shutdown(socket.SHUT_WR)
 

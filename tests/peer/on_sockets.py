@@ -29,8 +29,9 @@ def main(argv):
     try:
         while data := here.recv(65536):
             os.write(1, data)
-    except ConnectionError:
-        print("on_sockets.py: reset", file=sys.stderr)
+    except ConnectionError as error:
+        print(f"on_sockets.py: {error}", file=sys.stderr)
+        here.shutdown(socket.SHUT_RDWR)
     status = child.wait()
     os._exit(status if status >= 0 else 128 - status)
 

@@ -56,7 +56,7 @@ class Half:
 
 
 def read(sock):
-    got = b""
+    got = bytearray()
     while True:
         piece = sock.recv(65536)
         if not piece:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs commands that are joined by socketpairs (SEQPACKET), as a shell joins them by pipes:
-  with_pair.py NAME CMD... '|' NAME CMD... '|' ...
+  with_pair.py NAME CMD... + NAME CMD... + ...
 {from} in a CMD is fd:N, its end towards the command before; {to} the one towards the next.  A CMD without them has
 the ends as its descriptors 0 and 1.  Descriptor 9 goes to all, standard error to NAME.log.  Prints "NAME PID", then
 "NAME ended STATUS" as each ends (128+N: by a signal).  TERM is passed on to the first."""
@@ -8,7 +8,7 @@ import os, signal, socket, sys
 
 stages, names, pids = [[]], [], {}
 for word in sys.argv[1:]:
-    stages.append([]) if word == "|" else stages[-1].append(word)
+    stages.append([]) if word == "+" else stages[-1].append(word)
 pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in stages[1:]]
 ends = [(pairs[i - 1][1] if i else None, pairs[i][0] if i < len(pairs) else None) for i in range(len(stages))]
 

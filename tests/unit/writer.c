@@ -1,0 +1,141 @@
+/* What a session says waits here: bounded, in order, whole or not at all. */
+#include "session/writer.h"
+
+#include <errno.h>
+
+#include "check.h"
+#include "session/session.h"
+
+static char bytes[WRITER_MAX + 1], taken[WRITER_MAX];
+static int woken;
+
+static void
+wake(struct writer *w)
+{
+	(void)w;
+	woken++;
+}
+
+CASE(what_was_put_comes_out_in_order_and_in_any_pieces)
+{
+	struct writer w = { 0 };
+	size_t put = 0, got = 0, n;
+	unsigned step = 1;
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)(i * 7 + i / 251);
+	while (got < 200000) {
+		n = step = step * 13 % 8191;
+		if (put + n <= 200000) {
+			CHECK_INT(writer_put(&w, bytes + put, n), 0);
+			put += n;
+		} else if (put < 200000) {
+			CHECK_INT(writer_put(&w, bytes + put, 200000 - put), 0);
+			put = 200000;
+		}
+		n = writer_take(&w, taken, step * 3 % 6007);
+		CHECK(memcmp(taken, bytes + got, n) == 0);
+		got += n;
+	}
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 0);
+	writer_free(&w);
+}
+
+CASE(it_is_full_at_the_high_mark_and_takes_no_more_than_the_bound)
+{
+	struct writer w = { 0 };
+
+	CHECK_INT(writer_put(&w, bytes, WRITER_HIGH - 1), 0);
+	CHECK(!writer_full(&w));
+	CHECK_INT(writer_put(&w, bytes, 1), 0);
+	CHECK(writer_full(&w));
+	CHECK_INT(writer_put(&w, bytes, WRITER_MAX - WRITER_HIGH + 1), -ENOBUFS);
+	CHECK_INT(w.len, WRITER_HIGH);
+	CHECK_INT(writer_put(&w, bytes, WRITER_MAX - WRITER_HIGH), 0);
+	CHECK_INT(writer_put(&w, bytes, 1), -ENOBUFS);
+	CHECK_INT(writer_put(&w, bytes, 0), 0);
+	CHECK_INT(writer_take(&w, taken, WRITER_MAX - WRITER_HIGH), WRITER_MAX - WRITER_HIGH);
+	CHECK(writer_full(&w));
+	CHECK_INT(writer_take(&w, taken, 1), 1);
+	CHECK(!writer_full(&w));
+	writer_free(&w);
+	CHECK_INT(writer_put(&w, bytes, sizeof(bytes)), -ENOBUFS);
+	CHECK(w.bytes == NULL);
+}
+
+CASE(after_close_nothing_is_taken_and_what_was_put_still_comes_out)
+{
+	struct writer w = { .woken = wake };
+
+	woken = 0;
+	CHECK_INT(writer_put(&w, "12345", 5), 0);
+	CHECK_INT(woken, 1);
+	writer_close(&w);
+	CHECK_INT(woken, 2);
+	CHECK_INT(writer_put(&w, "6", 1), -EPIPE);
+	CHECK_INT(writer_take(&w, taken, 3), 3);
+	CHECK_INT(writer_take(&w, taken + 3, 10), 2);
+	CHECK(memcmp(taken, "12345", 5) == 0);
+	CHECK(w.closed);
+}
+
+CASE(one_that_is_empty_holds_no_memory)
+{
+	struct writer w = { 0 };
+
+	CHECK_INT(writer_put(&w, bytes, 100000), 0);
+	CHECK(w.bytes != NULL);
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 100000);
+	CHECK(w.bytes == NULL);
+	CHECK_INT(w.cap, 0);
+}
+
+CASE(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has)
+{
+	struct writer w = { 0 };
+	struct session *s = NULL;
+
+	CHECK_INT(session_echo.open(&s, &w, NULL), 0);
+	CHECK_INT(session_echo.data(s, "one", 3), 0);
+	CHECK_INT(session_echo.data(s, "two", 3), 0);
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 6);
+	CHECK(memcmp(taken, "onetwo", 6) == 0);
+	CHECK(!w.closed);
+	session_echo.end(s);
+	CHECK(w.closed);
+	session_echo.close(s);
+	writer_free(&w);
+}
+
+CASE(a_capped_session_says_nothing_and_closes_at_the_first_bytes_or_at_the_end)
+{
+	struct writer w = { 0 };
+	struct session *s = NULL;
+
+	CHECK_INT(session_capped.open(&s, &w, NULL), 0);
+	CHECK(!w.closed);
+	CHECK_INT(session_capped.data(s, "hello", 5), 0);
+	CHECK(w.closed);
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 0);
+	session_capped.close(s);
+
+	w = (struct writer){ 0 };
+	CHECK_INT(session_capped.open(&s, &w, NULL), 0);
+	session_capped.end(s);
+	CHECK(w.closed);
+	session_capped.close(s);
+}
+
+int
+main(void)
+{
+	return check_main((struct check_case[]){
+	    RUN(what_was_put_comes_out_in_order_and_in_any_pieces),
+	    RUN(it_is_full_at_the_high_mark_and_takes_no_more_than_the_bound),
+	    RUN(after_close_nothing_is_taken_and_what_was_put_still_comes_out),
+	    RUN(one_that_is_empty_holds_no_memory),
+	    RUN(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has),
+	    RUN(a_capped_session_says_nothing_and_closes_at_the_first_bytes_or_at_the_end),
+	    { 0 },
+	});
+}
