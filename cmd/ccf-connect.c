@@ -453,7 +453,7 @@ from_open(void)
 		joiner.hub[joiner.n_hubs++] = &sources[i];
 		rc = hub_open(&sources[i], &hub, msg, sizeof(msg));
 		if (rc < 0)
-			tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+			tool_die(tool_link_status(rc), "%s", msg);
 		sources_opened++;
 	}
 	tool.drain = from_drain;
@@ -486,7 +486,7 @@ to_open(void)
 	cfg.ops = &sink_ops;
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
-		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+		tool_die(tool_link_status(rc), "%s", msg);
 	sink_opened = true;
 	tool.drain = to_drain;
 	tool.now = to_now;
@@ -552,6 +552,7 @@ main(int argc, char **argv)
 	else
 		dial_now(zero ? zero_done : command ? command_connected : stdio_connected);
 	status = tool_run();
+	stdio_close(status);
 	leave();
 	if (dial.with)
 		dial_stop(&dial);

@@ -315,7 +315,7 @@ open_hub(void)
 	cfg.ops = &hub_ops;
 	rc = hub_open(&hub, &cfg, msg, sizeof(msg));
 	if (rc < 0)
-		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+		tool_die(tool_link_status(rc), "%s", msg);
 	hub_opened = true;
 }
 
@@ -348,9 +348,10 @@ main(int argc, char **argv)
 	if (to || command || keep_open)
 		tool_stay();
 	acceptors_start(&all);
-	if (ready.when == 0)
+	if (ready.when == 0 && tool.exit_status == 0)
 		ready_say(&ready);
 	status = tool_run();
+	stdio_close(status);
 	leave();
 	reactor_free(tool.reactor);
 	return status;

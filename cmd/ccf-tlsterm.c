@@ -293,6 +293,9 @@ check(int n, char **operands, char **command)
 		if (!*alpn.item[i] || strlen(alpn.item[i]) > 255)
 			tool_usage("--alpn: a name has 1 to 255 bytes");
 	single = from.n == 0 && kind == SOCK_STREAM;
+	if (single && socket_listens(STDIN_FILENO))
+		tool_usage("standard input is a listening socket: let ccf-listen accept, it takes "
+			   "LISTEN_FDS");
 	if (!single && from.n == 0) {
 		static const char *own[] = { "-" };
 
@@ -348,7 +351,7 @@ open_links(void)
 		terminator.from[terminator.n_from++] = &sources[i];
 		rc = hub_open(&sources[i], &cfg, msg, sizeof(msg));
 		if (rc < 0)
-			tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+			tool_die(tool_link_status(rc), "%s", msg);
 		sources_opened++;
 	}
 	if (!to)
@@ -357,7 +360,7 @@ open_links(void)
 	cfg.ops = &sink_ops;
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
-		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+		tool_die(tool_link_status(rc), "%s", msg);
 	sink_opened = true;
 }
 

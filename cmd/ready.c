@@ -87,13 +87,12 @@ ready_addresses(const struct ready *r, struct acceptors *all)
 void
 ready_say(const struct ready *r)
 {
-	int rc;
+	int rc = notify_send("READY=1");
 
+	if (rc < 0)
+		log_say(LOG_L_WARN, "NOTIFY_SOCKET: %s", strerror(-rc));
 	if (r->fd != -1 && write((int)r->fd, "\n", 1) == -1)
 		log_say(LOG_L_WARN, "--ready-fd %lld: %s", (long long)r->fd, strerror(errno));
 	if (r->fd > 2)
 		close((int)r->fd);
-	rc = notify_send("READY=1");
-	if (rc < 0)
-		log_say(LOG_L_WARN, "NOTIFY_SOCKET: %s", strerror(-rc));
 }

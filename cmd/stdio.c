@@ -11,11 +11,12 @@
 #include "flow/relay.h"
 #include "net/stream.h"
 
+static struct transport *ours; /* kept, it lives through several connections */
+
 int
 stdio_join(int fd, const struct stdio_times *times, enum relay_peer_end peer_end, const void *first,
     size_t len, void (*done)(void *, const struct relay_end *), struct relay **ret)
 {
-	static struct transport *ours; /* kept, it lives through several connections */
 	bool keep = peer_end != RELAY_PEER_HALF;
 	struct relay_config rc = { .stdio = true,
 		.keep_b = keep,
@@ -46,6 +47,14 @@ stdio_join(int fd, const struct stdio_times *times, enum relay_peer_end peer_end
 	if (!keep)
 		ours = NULL;
 	return 0;
+}
+
+void
+stdio_close(int status)
+{
+	if (ours)
+		ours->ops->close(ours, status != 0);
+	ours = NULL;
 }
 
 void

@@ -19,6 +19,7 @@ struct stdio_times {
 int stdio_join(int fd, const struct stdio_times *, enum relay_peer_end, const void *first, size_t len,
     void (*done)(void *, const struct relay_end *), struct relay **ret);
 /* Takes fd on success; with RELAY_PEER_HALF 0 and 1 are used up, else they are kept for the next.  0 or -errno. */
+void stdio_close(int status); /* at the end of the process: what was kept ends cleanly, if it did */
 void stdio_say(const struct relay_end *); /* a line for a transfer that was cut */
 
 #endif

@@ -237,6 +237,12 @@ tool_link_config(struct hub_config *cfg, unsigned role, const char *option, cons
 		tool_usage("%s", msg);
 }
 
+int
+tool_link_status(int rc)
+{
+	return rc == -EADDRINUSE ? CCF_BIND : rc == -EPIPE ? CCF_UNAVAILABLE : CCF_SYSTEM;
+}
+
 /* ---- the loop ---- */
 
 void
@@ -356,7 +362,8 @@ tool_trace(struct endpoint *ep, enum endpoint_state from, enum endpoint_state to
 
 	(void)ep;
 	if (tool.log == 1)
-		log_event(LOG_L_INFO, NULL, "trace", facts, "%s -> %s", facts[0].text, facts[1].text);
+		log_event(
+		    LOG_L_INFO, NULL, "trace", facts, "%s -> %s", facts[0].text, facts[1].text);
 	else
 		fprintf(stderr, "trace: %s -> %s\n", facts[0].text, facts[1].text);
 }

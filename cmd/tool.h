@@ -72,6 +72,7 @@ char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
 void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
+int tool_link_status(int rc); /* what a failure of hub_open is to the shell */
 
 void tool_reactor(void); /* exits on failure */
 void tool_stay(void);	 /* signals: TERM and INT drain, twice now; HUP, USR1; CHLD */

@@ -245,6 +245,18 @@ by_name() {	# get, asking for localhost
 	certified
 }
 
+@test "per connection, from a caller that plants: what belongs to TLS is unset before it is known" {
+	tls
+	spawn lst ccf-listen --ready-fd 9 --address-file lst.json rpc=127.0.0.1:0 -- \
+	    env SSL_CLIENT_VERIFY=SUCCESS SSL_CLIENT_S_DN=CN=root SSL_CLIENT_CERT=x SSL_TLS_SNI=x CCF_ALPN=h2 \
+	    ccf-tlsterm "${TLS[@]}" -- sh -c "$ENV_SERVER"
+	ADDR=$(address lst.json rpc)
+	asks
+	said
+	asks --no-alpn
+	untold CCF_ALPN
+}
+
 asks() {
 	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got --resolve "localhost:${ADDR##*:}:127.0.0.1" "$@" \
 	    "https://localhost:${ADDR##*:}/"
@@ -438,11 +450,11 @@ listens_again() {
 	start() {
 		spawn lst ccf-listen --ready-fd 9 rpc="$ADDR" -- sh -c 'echo hello; exec "$@"' sh "$@"
 	}
-	mkfifo talk
-	exec {talk}<>talk
+	mkfifo words
+	exec {talk}<>words
 	# The COMMAND ends first: TIME_WAIT is on our side.
 	start true
-	SPAWN_IN=talk spawn brief ccf-connect "$ADDR"
+	SPAWN_IN=words spawn brief ccf-connect "$ADDR"
 	eventually state 05
 	exec {talk}>&-
 	ends_with 0 brief
@@ -450,8 +462,8 @@ listens_again() {
 	stop lst
 	start cat
 	# A live one outlives its listener.
-	exec {talk}<>talk
-	SPAWN_IN=talk spawn held ccf-connect "$ADDR"
+	exec {talk}<>words
+	SPAWN_IN=words spawn held ccf-connect "$ADDR"
 	await_line held.out hello
 	stop lst KILL
 	state 01

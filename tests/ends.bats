@@ -151,28 +151,18 @@ both_ways() {
 	both_ways 'ccf-listen 127.0.0.1:PORT' 'socat -t 30 - TCP:127.0.0.1:PORT'
 }
 
-# nc -l and ncat -l leave as soon as they have read an end, whatever is still to come from their standard input: what can
-# be asked of them is that they ask.  A command of ncat's has the connection itself, and can answer.
+# nc -l and ncat -l (also with --exec) leave as soon as they have read an end, whatever they still have to say: what can be
+# asked of them is that they ask.
 @test "half-close: nc -N -l asks, ccf-connect answers" {
 	random question 100000
 	random reply 3000000
 	exchange 'nc -N -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
 }
 
-@test "half-close both ways: ncat -l and ccf-connect" {
-	local port
-
+@test "half-close: ncat -l asks, ccf-connect answers" {
 	random question 100000
 	random reply 3000000
 	exchange 'ncat -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
-	rm heard got
-	port=$(free_port)
-	spawn ncat ncat -l 127.0.0.1 "$port" --sh-exec 'cat >heard; sleep 1; cat reply'
-	eventually listens "$port"
-	expect_status 0 ccf-connect "127.0.0.1:$port" <question >got
-	ends_with 0 ncat
-	cmp question heard
-	cmp reply got
 }
 
 @test "half-close both ways: socat -t 30 and ccf-connect" {
@@ -184,7 +174,8 @@ both_ways() {
 # stack SINK...: listener, terminator and what takes the plaintext, joined by `-`.
 stack() {
 	certs
-	pipeline lst ccf-listen --ready-fd 9 --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+	: >command
+	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
 		term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" "${TERM_OPTIONS[@]}" --to - '|' \
 		sink "$@"
 	ADDRESS=$(address a.json rpc)
@@ -193,6 +184,7 @@ stack() {
 # single COMMAND...: ccf-tlsterm with one connection, on descriptor 0; the file status gets what it ends with.
 single() {
 	certs
+	: >status >command >term.log	# there before they are waited for
 	# shellcheck disable=SC2016
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
 		sh -c 'ccf-tlsterm "$@" 2>>term.log; echo $? >status' sh \
@@ -250,7 +242,8 @@ ended_whole() {
 	client send=question end rest=got
 	ended_whole
 	await_line status '^0$'
-	rm got heard status
+	rm got heard
+	: >status
 	client send=question bare rest=got
 	ended_whole
 	await_line status '^18$'
@@ -481,4 +474,281 @@ idles() {
 	idles
 	stop feeder
 	ends_with 0 tool
+}
+
+# --- a link in between ---
+
+# seen PATTERN...: the last step of `peer` and of `client` was such.
+seen() {
+	await_line peer.out "^rest 0 $1\$"
+	await_line client.out "^rest 0 $2\$"
+}
+
+@test "ccf-tlsterm killed in mid-upload: who was adopted sees a reset, the client sees one, and nobody an end" {
+	random half 500000
+	peer read=500000 rest
+	stack ccf-connect --from - "$PEER"
+	client_runs send=half rest
+	await_line peer.out '^read'
+	stop term KILL
+	seen reset reset
+	ends_with 69 lst
+	ends_with 0 sink
+}
+
+@test "ccf-tlsterm killed in mid-upload: who took the stream knows that it was cut" {
+	random half 500000
+	stack python3 "$HERE/peer/handoff.py" consume - --echo
+	client_runs send=half read=500000 rest
+	await_line client.out '^read'
+	stop term KILL
+	await_line sink.out '^closed 1 cut 18 500000 500000$'
+	await_line client.out '^rest 0 reset$'
+}
+
+# A COMMAND that counts what it hears; it knows an end from a cut.
+COUNTS='
+import os, signal, sys
+def cut(*_):
+	os.write(3, b"cut\n")
+	os._exit(0)
+signal.signal(signal.SIGHUP, cut)
+os.dup2(os.open("command", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 3)
+got = 0
+while data := os.read(0, 65536):
+	got += len(data)
+	os.write(3, b"%d\n" % got)
+os.write(3, b"end\n")'
+
+@test "ccf-tlsterm killed in mid-upload: a COMMAND behind another one is told, and sees no end" {
+	random half 500000
+	stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
+	client_runs send=half rest
+	await_line command '^500000$'
+	stop term KILL
+	await_line command '^cut$'
+	run ! grep end command
+	await_line sink.log 'closed: reset'
+	ends_with 0 sink
+}
+
+@test "ccf-connect killed in mid-upload: who is behind it and who is before it see a reset" {
+	random half 500000
+	peer read=500000 rest
+	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+		con ccf-connect --from - "$PEER"
+	spawn client python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half rest
+	await_line peer.out '^read'
+	stop con KILL
+	seen reset reset
+}
+
+@test "ccf-connect as a COMMAND of ccf-listen: ends are ends, and killed it is a reset on both sides" {
+	random half 500000
+	peer rest=heard send=half end again read=500000 rest
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
+		sh -c 'echo $$ >command; exec ccf-connect "$1"' sh "$PEER"
+	expect_status 0 python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half end rest=got
+	[[ $output == *$'\nrest 500000 ended' ]]
+	cmp half heard
+	cmp half got
+	spawn client python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half rest
+	await_line peer.out '^read'
+	kill -KILL "$(cat command)"
+	seen reset reset
+}
+
+@test "standard input and output on one TCP socket: a clean end is one there, too" {
+	local option
+
+	random half 500000
+	VIA=(python3 "$HERE/peer/on_sockets.py" --tcp)
+	for option in '' --reconnect; do
+		TOOL_IN=half
+		rm -f tool.log
+		face connect $option -- send=half rest=heard end
+		ends_with 0 tool
+		cmp half tool.out
+		cmp half heard
+		[ ! -s tool.log ]
+	done
+	TOOL_IN=half
+	face listen -k -- send=half rest=heard end
+	ends_with 0 peer
+	eventually cmp half tool.out
+	stop tool
+	[ "$ended" = 0 ]
+	run ! grep reset tool.log
+}
+
+@test "a client that resets in mid-upload, to an adopted connection: the backend sees a reset" {
+	random half 500000
+	peer read=500000 rest
+	stack ccf-connect --from - "$PEER"
+	client_runs send=half await=go reset
+	await_line peer.out '^read'
+	touch go
+	await_line peer.out '^rest 0 reset$'
+	await_line term.log 'closed: reset, by peer, 500000 bytes in'
+}
+
+@test "a client that resets in mid-upload, to a stream that was taken: it was cut, and a COMMAND is told" {
+	random half 500000
+	stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
+	client_runs send=half await=go reset
+	await_line command '^500000$'
+	touch go
+	await_line command '^cut$'
+	run ! grep end command
+	stop sink
+	stack python3 "$HERE/peer/handoff.py" consume - --echo
+	rm go
+	client_runs send=half read=500000 await=go reset
+	await_line client.out '^read'
+	touch go
+	await_line sink.out '^closed 1 cut 18 500000 500000$'
+}
+
+@test "a client that resets in mid-upload, without TLS: the backend sees a reset" {
+	random half 500000
+	peer read=500000 rest
+	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+		con ccf-connect --from - "$PEER"
+	spawn client python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half await=go reset
+	await_line peer.out '^read'
+	touch go
+	await_line peer.out '^rest 0 reset$'
+	await_line con.log 'closed: reset, by peer, 500000 bytes in'
+}
+
+@test "an end of stream inside a record is a cut, whoever is behind" {
+	random half 100000
+	peer rest
+	stack ccf-connect --from - "$PEER"
+	client torn=half bare rest
+	await_line peer.out '^rest [0-9]* reset$'
+	await_line term.log 'closed: reset, by peer'
+	single python3 -c "$COUNTS"
+	client_runs torn=half await=go bare
+	await_line command '^98304$'
+	touch go
+	await_line status '^18$'
+	await_line command '^cut$'
+	run ! grep end command
+}
+
+@test "a real server behind the pipeline journals no clean end of an upload that was cut" {
+	local r w
+
+	http_backend
+	certs
+	stack ccf-connect --from - "$BACKEND"
+	make_pipe r w
+	SPAWN_IN=/dev/fd/$r spawn curl curl -sS --cacert "$CERTS/ca.pem" -T . "https://localhost:${ADDRESS#*:}/x"
+	exec {r}<&-
+	head -c 500000 /dev/zero >&"$w"
+	eventually arrived 500000
+	stop term KILL
+	await_line http.log '^PUT /x reset 500000 of None$'
+	wait_for curl || :
+	[ "$ended" != 0 ] && [ "$ended" != timeout ]
+	exec {w}>&-
+	run ! grep -E 'stored|ended' http.log
+}
+
+arrived() {
+	[ "$(cat "$BACKEND_DIR"/*.part 2>/dev/null | wc -c)" = "$1" ]
+}
+
+# --- COMMANDs ---
+
+@test "a COMMAND is told of a cut by SIGHUP, and of nothing at an end" {
+	random half 500000
+	single python3 -c "$COUNTS"
+	client_runs send=half await=go reset
+	await_line command '^500000$'
+	touch go
+	await_line command '^cut$'
+	await_line status '^18$'
+	: >command >status
+	client send=half end rest
+	await_line status '^0$'
+	await_line command '^end$'
+	run ! grep cut command
+}
+
+@test "--require-close-notify makes a bare FIN a cut" {
+	random half 500000
+	TERM_OPTIONS=(--require-close-notify)
+	single python3 -c "$COUNTS"
+	client_runs send=half bare rest
+	await_line status '^18$'
+	await_line command '^cut$'
+	run ! grep end command
+	await_line term.log 'closed: no-close-notify'
+}
+
+@test "a COMMAND that does not read what it is sent is heard all the same" {
+	random half 500000
+	single sh -c 'echo hello'
+	client send=half end rest=got
+	[[ $output == *$'\nrest 6 ended' ]]
+	await_line status '^0$'
+	[ "$(cat got)" = hello ]
+}
+
+@test "when the COMMAND is gone a client that stays is not waited for" {
+	single echo hello
+	client_runs rest await=never
+	await_line client.out '^rest 6 ended'
+	await_line status '^0$'
+}
+
+# --- deadlines ---
+
+@test "28 when the last byte is not acknowledged in --flush-timeout, and the peer sees a cut" {
+	local role
+
+	random data 200000
+	for role in connect listen; do
+		rm -f go
+		TOOL_IN=data
+		face "$role" --flush-timeout 200ms -- --small end state=09,0B await=go rest
+		ends_with 28 tool
+		touch go
+		await_line peer.out '^rest [0-9]* reset'
+	done
+}
+
+@test "who takes the last bytes slowly is waited for: neither --flush-timeout nor --idle-timeout is over while he does" {
+	random data 30000
+	TOOL_IN=data
+	face connect --flush-timeout 1s -- --small end slow=65536
+	ends_with 0 tool
+	ends_with 0 peer
+	await_line peer.out '^slow 30000 ended'
+
+	from_pipe sh -c 'cat data; exec tail -f /dev/null'
+	face connect --idle-timeout 1s -- --small slow=65536
+	let_go
+	ends_with 28 tool
+	await_line peer.out '^slow 30000 reset'
+}
+
+@test "--half-close-timeout counts from the end, not from what was said before it" {
+	random reply 1000
+	from_pipe sleep 2
+	face connect --half-close-timeout 1500ms -- rest wait=0.3 send=reply end
+	let_go
+	ends_with 0 tool
+	cmp reply tool.out
+}
+
+@test "28 when TLS is silent: ccf-tlsterm of one connection, and its COMMAND is told" {
+	TERM_OPTIONS=(--idle-timeout 200ms)
+	single python3 -c "$COUNTS"
+	client_runs rest
+	await_line status '^28$'
+	await_line command '^cut$'
+	await_line client.out '^rest 0 (failed|reset)'
 }

@@ -6,26 +6,26 @@ load helpers
 stack() {
 	certs
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
-	    tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" ${TLS_OPTS-} --to - '|' \
-	    con ccf-connect --from - ${CON_OPTS-} "$1"
+	    tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" "${TLS_OPTS[@]}" --to - '|' \
+	    con ccf-connect --from - "${CON_OPTS[@]}" "$1"
 	ADDR=$(address a.json rpc)
 }
 
 # by_paths BACKEND: the same three joined by PATHs: each can be started again.
 by_paths() {
 	certs
-	spawn con ccf-connect --from plain ${CON_OPTS-} "$1"
+	spawn con ccf-connect --from plain "${CON_OPTS[@]}" "$1"
 	start_tls
 	spawn lst ccf-listen --to taken --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0
 	ADDR=$(address a.json rpc)
 }
 
 start_tls() {
-	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from taken ${TLS_OPTS-} --to plain
+	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from taken "${TLS_OPTS[@]}" --to plain
 }
 
 get() {
-	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got "https://$ADDR/${1-}"
+	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got "https://$ADDR/"
 }
 
 client() {	# client NAME HOW [PATH]
@@ -140,7 +140,8 @@ more_status_than() {
 
 @test "a backend that never answers the SYN: the dial ends with its deadline, and the client is reset" {
 	deaf_backend
-	CON_OPTS='--connect-timeout 300ms' stack "$BACKEND"
+	CON_OPTS=(--connect-timeout 300ms)
+	stack "$BACKEND"
 	run get
 	count_fds lst tls con
 	both_fail
@@ -168,7 +169,9 @@ more_status_than() {
 
 @test "a client that resets while its backend is dialled ends the dial" {
 	deaf_backend
-	CON_OPTS='--connect-timeout 1h' TLS_OPTS='--handshake-timeout 1h' stack "$BACKEND"
+	CON_OPTS=(--connect-timeout 1h)
+	TLS_OPTS=(--handshake-timeout 1h)
+	stack "$BACKEND"
 	count_fds lst tls con
 	client py reset
 	await_line py.out up
@@ -205,7 +208,9 @@ more_status_than() {
 
 @test "ccf-connect killed before it could adopt: clients are reset, and its neighbours end by themselves" {
 	deaf_backend
-	CON_OPTS='--connect-timeout 1h' TLS_OPTS='--handshake-timeout 1h' stack "$BACKEND"
+	CON_OPTS=(--connect-timeout 1h)
+	TLS_OPTS=(--handshake-timeout 1h)
+	stack "$BACKEND"
 	client py hold
 	await_line py.out up
 	run_curl
@@ -262,7 +267,9 @@ more_status_than() {
 
 @test "ccf-connect killed on a PATH: its clients are reset, and it is found again when it is back" {
 	deaf_backend
-	CON_OPTS='--connect-timeout 1h' TLS_OPTS='--handshake-timeout 1h' by_paths "$BACKEND"
+	CON_OPTS=(--connect-timeout 1h)
+	TLS_OPTS=(--handshake-timeout 1h)
+	by_paths "$BACKEND"
 	count_fds tls lst
 	client py hold
 	await_line py.out up
@@ -320,6 +327,26 @@ more_status_than() {
 	lines 1 lst.log 'rpc#1 .* closed: link-lost.* by inner'
 	go_on py
 	raises py
+	[ -z "$(ls tmp)" ]
+}
+
+@test "a producer whose consumer never came, or went without a word, ends with 69" {
+	local cmd
+
+	export TMPDIR=$PWD/tmp
+	unset XDG_RUNTIME_DIR
+	mkdir tmp
+	for cmd in false true 'head -n 1' 'ccf-tlsterm --no-such-option'; do
+		pipeline lst ccf-listen --to - --address-file a.json rpc=127.0.0.1:0 '|' end sh -c "$cmd"
+		ends_with 69 lst
+		wait_for end || :
+		pipeline term ccf-tlsterm --plaintext --from p --to - '|' end sh -c "$cmd"
+		ends_with 69 term
+		wait_for end || :
+		# Nobody was connected to for it.
+		pipeline con ccf-connect --to - 127.0.0.1:1 '|' end sh -c "$cmd"
+		ends_with 69 con
+	done
 	[ -z "$(ls tmp)" ]
 }
 
@@ -422,17 +449,16 @@ start_one() {	# start_one NAME: one of the tools of the next test
 # per_connection ARG...: a listener that starts `ccf-tlsterm ARG...` for each connection; statuses go to STATUS.
 per_connection() {
 	certs
+	: >status
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
 	    sh -c 'ccf-tlsterm "$@" 2>>single.log; echo "status $?" >>status' sh "$@"
 	ADDR=$(address a.json rpc)
-	TLS=(--cert "$CERTS/chain.pem" --key "$CERTS/key.pem")
 }
 
 once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this connection ends with STATUS
 	local want=$1
 
 	shift
-	rm -f status
 	curl -s --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o /dev/null "$@" "https://$ADDR/" || :
 	await_line status "^status $want\$" || {
 		cat status single.log
@@ -446,13 +472,11 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --app echo
 	once 35 --tls-max 1.1 --ciphers DEFAULT@SECLEVEL=0
 	lines 1 single.log 'handshake failed: .*TLS 1.1'
-	rm status
 	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --app echo
 	spawn hello bash -c 'printf "GET / HTTP/1.0\r\n\r\n" | ccf-connect "$1" >/dev/null' bash "$ADDR"
 	await_line status '^status 35$'
 	lines 1 single.log 'handshake failed: .*HTTP'
 	stop lst
-	rm status
 	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --handshake-timeout 200ms --app echo
 	client idle silent
 	raises idle
@@ -487,13 +511,32 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 @test "on descriptor 0: a cut outranks the COMMAND's 0" {
 	certs
 	per_connection --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" -- \
-	    sh -c 'trap "exit 0" HUP; echo $$ >command; while :; do read -r x || exec sleep 60; done'
+	    sh -c 'trap "" HUP; echo begun >&2; cat; echo done >&2; exit 0'
 	client py reset
 	await_line py.out up
-	await_line command .
+	await_line single.log begun
 	go_on py
 	await_line status '^status 18$'
-	lines 1 single.log 'cut|reset'
+	lines 1 single.log '^done'
+	lines 1 single.log 'closed: reset.* by peer'
+}
+
+@test "on descriptor 0: with --to, what the consumer says is passed on" {
+	certs
+	set -- --cert "$CERTS/chain.pem" --key "$CERTS/key.pem"
+	spawn con ccf-connect --from bind:plain "127.0.0.1:$(free_port)"
+	per_connection "$@" --to dial:plain
+	once 7
+	lines 1 single.log 'closed: refused.* by inner'
+	stop con
+	http_backend
+	spawn con ccf-connect --from bind:plain "$BACKEND"
+	per_connection "$@" --to dial:plain
+	once 0
+	stop con
+	per_connection "$@" --to dial:plain --handshake-timeout 300ms
+	once 28
+	lines 1 single.log 'no consumer had room in time \(--handshake-timeout\)'
 }
 
 @test "a certificate or key that is there and unusable is 58, at once or when it appears" {
@@ -556,6 +599,12 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 	says '--to fd:77' --plaintext --from bind:p --to fd:77
 	[ ! -e p ]
 	[ "$n" = 16 ]
+	expect_status 2 python3 -c 'import os, socket
+s = socket.socket()
+s.listen()
+os.dup2(s.fileno(), 0)
+os.execvp("ccf-tlsterm", ["ccf-tlsterm", "--plaintext", "--app", "echo"])'
+	[[ $output == *'standard input is a listening socket: let ccf-listen accept'* ]]
 	expect_status 2 script -qec 'ccf-tlsterm --plaintext --app echo' /dev/null
 	[[ $output == *'standard input is a terminal: pipe a tool into this one, as in `ccf-listen --to - :8443 | ...`'* ]]
 	expect_status 2 script -qec 'ccf-tlsterm --plaintext --from p --to -' /dev/null

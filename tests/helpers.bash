@@ -167,6 +167,8 @@ pipeline() {
 			echo "${names[i]} was not ready in $LIMIT s"
 			return 1
 		fi
+		# It closes its end next: who counts descriptors from here on counts without it.
+		read -r -t 0.5 -u "$ready_r" _ || :
 		exec {ready_r}<&-
 	done
 }

@@ -148,7 +148,7 @@ settled() {
 	starve term
 }
 
-@test "... also if it has one left, which the client takes, and none for the other side" {
+@test "the same when the client takes the last descriptor, and none is left for the other side" {
 	traced
 	starve term 1
 }
@@ -188,7 +188,7 @@ settled() {
 
 # few NAME SINK...: a terminator that may have 64 descriptors never closes what it has no room for: it waits outside.
 few() {
-	local at=$1
+	local at=$1 served i
 
 	shift
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
@@ -198,10 +198,10 @@ few() {
 	tell cl send 1 60 hello
 	saw cl 60 connected
 	await_line "$at.log" "taking no connections: $SHORT"
-	while ! times 60 cl.out ' data hello$'; do
-		served=$(grep -c ' data hello$' cl.out)
-		tell cl close 1 "$served"	# their room goes to others
-		eventually more "$served"
+	until times 60 cl.out ' data hello$'; do
+		served=$(sed -n 's/ data hello$//p' cl.out)
+		for i in $served; do tell cl close "$i" "$i"; done	# their room goes to others
+		eventually more "$(wc -w <<<"$served")"
 	done
 	run ! grep -E 'closed|reset' cl.out
 	said 1 "$at" "$SHORT"
@@ -210,7 +210,7 @@ few() {
 }
 
 more() {
-	[ "$(grep -c ' data hello$' cl.out)" -gt "$1" ]
+	[ "$1" = 60 ] || [ "$(grep -c ' data hello$' cl.out)" -gt "$1" ]
 }
 
 @test "a terminator with few descriptors takes what it has room for, and nobody is closed" {
@@ -310,7 +310,7 @@ reads() {
 	saw "$1" 1 "read $BIG $SUM"
 }
 
-@test "64 MiB for a client that does not read stay where they are, in the pipeline" {
+@test "64 MiB for a client that does not read stay outside of the pipeline, and it gets every byte" {
 	requires plain
 	big
 	certs
@@ -326,7 +326,7 @@ reads() {
 	lean lst term conn
 }
 
-@test "... and through a pair of sockets, into a COMMAND" {
+@test "so they do outside of two terminators with a pair of sockets between and a COMMAND behind" {
 	requires plain
 	big
 	certs
@@ -342,7 +342,7 @@ reads() {
 	lean lst term inner
 }
 
-@test "... and from plain socket to plain socket" {
+@test "so they do outside of a relay from plain socket to plain socket" {
 	requires plain
 	big
 	spawn back ccf-listen --ready-fd 9 --address-file b.json rpc=127.0.0.1:0 -- "${FEED[@]}"
@@ -356,7 +356,7 @@ reads() {
 	lean lst conn
 }
 
-@test "... and from standard input" {
+@test "so they do outside of ccf-listen on standard input" {
 	requires plain
 	big
 	pipeline feed "${FEED[@]}" '|' lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0
@@ -369,8 +369,8 @@ reads() {
 
 @test "64 MiB from a client that does not read its echo stay with the client, and all come back" {
 	requires plain
-	big
-	BIG=67108864 SUM=$(head -c 67108864 /dev/zero | sha256sum)
+	BIG=67108864
+	SUM=$(head -c "$BIG" /dev/zero | sha256sum)
 	SUM=${SUM%% *}
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
 	    term ccf-tlsterm --plaintext --app echo

@@ -305,7 +305,7 @@ at_peer() {
 
 @test "a grant that no number can hold is the largest there is" {
 	listener hub
-	spawn one python3 "$HERE/peer/hostile.py" grants hub 1 4294967295 4294967295
+	spawn one python3 "$HERE/peer/hostile.py" grants hub 1 4294967295
 	await_line lst.log "rpc: listening"
 	say_often 5 "$LISTEN"
 }
@@ -582,19 +582,19 @@ all_endure() {
 }
 
 @test "who says no hello is closed after five seconds, and the others are served meanwhile" {
+	local name
+
 	echo_server
 	terminate_from
-	says "hello" "$GOOD"
 	spawn con ccf-connect --from bind:hub2 "$ECHO"
 	spawn lst ccf-listen --to hub3 rpc=127.0.0.1:0
-	spawn tls2 ccf-tlsterm --plaintext --from - --to hub4 </dev/null
-	await_line con.log .
-	SPAWN_OUT=quiet.out spawn quiet python3 "$HERE/peer/hostile.py" speechless hub hub2 hub3 --good "$GOOD"
+	spawn quiet python3 "$HERE/peer/hostile.py" speechless --good "$GOOD" hub hub2 hub3
 	ends_with 0 quiet
 	[ "$(grep -c closed quiet.out)" = 3 ]
 	for name in tls con lst; do
 		[ "$(grep -c 'link with an unknown tool ended: no hello in time' "$name.log")" = 1 ]
 	done
+	says "hello" "$GOOD"
 }
 
 @test "of a thousand links sixty-four are kept, and those who were there are served" {
@@ -611,4 +611,246 @@ all_endure() {
 		ends_with 0 many
 		spared
 	done
+}
+
+@test "thirty-two connections with 32 KiB of environment each are connections like others" {
+	local tool
+
+	for tool in terminate_from connect_from; do
+		attacked "$tool"
+		hostile environment hub
+		spared
+	done
+	spawn tls ccf-tlsterm --plaintext --from bind:before --to after
+	hostile through before after
+}
+
+@test "a flood holds nobody up" {
+	local tool
+
+	for tool in listen_to connect_from; do
+		attacked "$tool"
+		hostile flood "${ROLE[$tool]}" hub --good "$GOOD"
+		spared
+	done
+}
+
+@test "a flood of broken links is summed up in the log" {
+	attacked listen_to
+	hostile consumer hub --good "$GOOD" $(yes half | head -n 30) >deeds.out
+	[ "$(grep -c ' ended$' deeds.out)" = 30 ]
+	[ "$(grep -c 'link with half ended' lst.log)" = 10 ]
+	spared
+	grep -q '20 more broken links' before.log
+}
+
+@test "a consumer that reads nothing is passed over after five seconds, until it reads" {
+	local clients clients_r
+
+	make_pipe clients_r clients
+	echo_server
+	listen_to
+	spawn dead python3 "$HERE/peer/hostile.py" unread hub 32
+	await_line dead.out '^up$'
+	SPAWN_IN=/dev/fd/$clients_r spawn clients python3 "$HERE/peer/clients.py" "$GOOD"
+	printf 'open 8\nsend 1 8 x\n' >&"$clients"
+	await_line lst.log 'unread has not read a connection for 5 s'
+	[ "$(grep -c 'data x' clients.out)" = 4 ]
+	printf 'open 4\nsend 9 12 y\n' >&"$clients"
+	eventually has_lines 4 'data y' clients.out
+	kill -USR1 "${PID[dead]}"
+	eventually has_lines 8 'data x' clients.out
+	eventually gets_more
+	echo "end" >&"$clients"
+	ends_with 0 clients
+	[ "$(grep -c 'has not read' lst.log)" = 1 ]
+}
+
+# gets_more: the consumer that was dead has the fewest connections, so it is given new ones.
+gets_more() {
+	echo "open 1" >&"$clients"
+	grep -qx 'echo 5' dead.out
+}
+
+has_lines() {
+	[ "$(grep -c "$2" "$3")" = "$1" ]
+}
+
+@test "a consumer that dies with connections unread: their clients are reset, and the counts go back" {
+	local clients clients_r
+
+	make_pipe clients_r clients
+	echo_server
+	listen_to
+	spawn dead python3 "$HERE/peer/hostile.py" unread hub 32
+	await_line dead.out '^up$'
+	SPAWN_IN=/dev/fd/$clients_r spawn clients python3 "$HERE/peer/clients.py" "$GOOD"
+	printf 'open 8\nsend 1 8 x\n' >&"$clients"
+	eventually has_lines 4 'data x' clients.out
+	await_line lst.log 'rpc#8 .*accepted'
+	stop dead KILL || :
+	eventually has_lines 4 ' reset$' clients.out
+	[ "$(grep -c 'closed: link-lost' lst.log)" = 4 ]
+	kill -USR1 "${PID[lst]}"
+	await_line lst.log 'rpc: listening, 4 open'
+	await_line lst.log '1 links, 4 connections there, 4 lost with a link'
+	echo "end" >&"$clients"
+	ends_with 0 clients
+	eventually says_status 'rpc: listening, 0 open'
+}
+
+# says_status PATTERN: the listener, when it is asked.
+says_status() {
+	kill -USR1 "${PID[lst]}"
+	grep -q "$1" lst.log
+}
+
+# --- who may, and how it ends ---
+
+@test "another user is refused, whoever dialled, and let in by --peer-user" {
+	requires root
+	shared_dir
+	spawn lst ccf-listen --ready-fd 9 --socket-mode 0666 --to hub rpc=127.0.0.1:0
+	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer hub version-99 >deeds.out
+	grep -qx 'version-99 ended' deeds.out
+	[ "$(grep -c 'ended: its user is neither ours nor root (--peer-user allows another)' lst.log)" = 1 ]
+	spawn lst2 ccf-listen --ready-fd 9 --socket-mode 0666 --peer-user "${CCF_UID:-65534}" --to hub2 rpc=127.0.0.1:0
+	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer hub2 version-99 | grep -qx 'version-99 goes on'
+
+	echo_server
+	spawn one "${AS_USER[@]}" python3 "$HERE/peer/handoff.py" produce "$PWD/hub3" --listen 127.0.0.1:0
+	eventually test -S hub3
+	chmod 0666 hub3
+	spawn con setpriv --reuid 65533 --regid 65533 --clear-groups ccf-connect --from "$PWD/hub3" "$ECHO"
+	await_line con.log "it is held by user ${CCF_UID:-65534}, neither ours nor root"
+	[ ! -s one.out ]
+}
+
+@test "the token of a ticket lets another user in, and nothing else does" {
+	local pipe token path
+
+	requires root
+	shared_dir
+	mkfifo out
+	exec {pipe}<>out
+	SPAWN_OUT=out spawn lst ccf-listen --ready-fd 9 --to - rpc=127.0.0.1:0
+	read -r -t "$LIMIT" -u "$pipe" _ _ token path
+	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" version-99 | grep -qx 'version-99 ended'
+	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" --token "${token//?/0}" version-99 | grep -qx 'version-99 ended'
+	[ "$(grep -c "ended: its user is neither ours nor root, and its token is not the ticket's" lst.log)" = 2 ]
+	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" --token "$token" version-99 | grep -qx 'version-99 goes on'
+	hostile consumer "$path" version-99 | grep -qx 'version-99 goes on' # root needs none
+	exec {pipe}>&-
+	ends_with 0 lst
+	[ ! -e "${path%/*}" ]
+}
+
+# ends_pair STATUS ROLE DEED CMD...
+ends_pair() {
+	local status=$1
+
+	shift
+	hostile pair "$@" >pair.out 2>>pair.log
+	grep -qx "status $status" pair.out || {
+		cat pair.out pair.log
+		return 1
+	}
+}
+
+@test "a breach on an inherited descriptor ends the tool with 76, and an end of the link with 0" {
+	echo_server
+	ends_pair 76 consumer no-end ccf-listen --to '{fd}' rpc=127.0.0.1:0
+	ends_pair 76 producer no-end ccf-connect --from '{fd}' "$ECHO"
+	ends_pair 76 producer no-end ccf-tlsterm --plaintext --from '{fd}' --app echo
+	ends_pair 76 consumer no-end ccf-tlsterm --plaintext --from bind:hub --to '{fd}'
+	ends_pair 76 consumer version-0 ccf-connect --to '{fd}' "$ECHO"
+	ends_pair 0 consumer version-99 ccf-listen --to '{fd}' rpc=127.0.0.1:0
+	ends_pair 0 producer version-99 ccf-connect --from '{fd}' "$ECHO"
+	ends_pair 0 producer version-99 ccf-tlsterm --plaintext --from '{fd}' --app echo
+}
+
+@test "after a breach a ticket is dialled again; it is the end, with 76, when the pipe has ended" {
+	echo_server
+	pipeline bad python3 "$HERE/peer/hostile.py" ticket no-end again '|' con ccf-connect --from - "$ECHO"
+	ends_with 0 bad
+	grep -qx 'no-end ended' bad.log
+	grep -qx 'again goes on' bad.log
+	ends_with 0 con
+	pipeline bad2 python3 "$HERE/peer/hostile.py" ticket no-end '|' con2 ccf-connect --from - "$ECHO"
+	ends_with 76 con2
+	pipeline lst ccf-listen --ready-fd 9 --to - rpc=127.0.0.1:0 '|' bad3 python3 "$HERE/peer/hostile.py" reads no-end
+	ends_with 76 lst
+}
+
+@test "what is no ticket is said, and what is half of one" {
+	local token=0123456789abcdef0123456789abcdef
+
+	no_ticket 76 'not a link.s ticket: pipe a tool' 'hello\n'
+	no_ticket 76 'not a link.s ticket: pipe a tool' 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+	no_ticket 76 'not a link.s ticket: pipe a tool' "ccf-handoff 1 $token relative/path\n"
+	no_ticket 76 'not a link.s ticket: pipe a tool' "ccf-handoff 1 ${token%?}G /tmp/x\n"
+	no_ticket 76 'not a link.s ticket: pipe a tool' "ccf-handoff 1 $token /$(printf 'x%.0s' {1..200})\n"
+	no_ticket 76 'not a link.s ticket of a version we know \(1\)' "ccf-handoff 2 $token /tmp/x\n"
+	no_ticket 69 'the pipe ended before it said where the link is' ''
+	no_ticket 69 'the pipe ended before it said where the link is' "ccf-handoff 1 $token /tmp"
+}
+
+# no_ticket STATUS PATTERN TEXT
+no_ticket() {
+	run --separate-stderr timeout "$LIMIT" ccf-connect --from - 127.0.0.1:9 < <(printf "$3")
+	[ "$status" = "$1" ]
+	[[ $stderr =~ $2 ]]
+	[ "${#stderr_lines[@]}" = 1 ]
+}
+
+@test "what follows the ticket on its pipe is not read, and its end is the end" {
+	local ticket out in_r in
+
+	echo_server
+	mkfifo out
+	exec {ticket}<>out
+	SPAWN_OUT=out spawn one python3 "$HERE/peer/handoff.py" produce - --listen 127.0.0.1:0 --count 9
+	make_pipe in_r in
+	read -r -t "$LIMIT" -u "$ticket" out
+	printf '%s\nccf-handoff 1 second line\n' "$out" >&"$in"
+	SPAWN_IN=/dev/fd/$in_r spawn con ccf-connect --from - "$ECHO"
+	await_line one.log '^listening'
+	says "hello" "$(sed -n 's/^listening //p' one.log)"
+	read -r -t "$LIMIT" -u "$in_r" out
+	[ "$out" = "ccf-handoff 1 second line" ]
+	kill -KILL "${PID[one]}"
+	wait_for one || :
+	exec {in}>&-
+	ends_with 0 con
+}
+
+# --- the page ---
+
+@test "the numbers of ccf-handoff(7) are those of the code" {
+	says_page "a packet" "$(defined wire/note.h NOTE_MAX) bytes"
+	says_page "strings in a packet" "$(defined wire/note.h NOTE_STRINGS_MAX)"
+	says_page "outstanding credit of one link" "$(defined flow/link.h LINK_WINDOW)"
+	says_page "links at one name" "$(defined flow/hub.h HUB_LINKS_MAX) (a further one is closed)"
+	says_page "time for the other side's hello" "$(($(defined flow/link.h LINK_HELLO_MS) / 1000)) seconds"
+	says_page "a conn may lie unread for" "$(($(defined flow/link.h LINK_STALE_MS) / 1000)) seconds"
+	says_page "reason" "$(($(defined wire/note.h NOTE_REASON_MAX) - 1)) bytes"
+	says_page "a value of the environment" "$(defined base/env.h ENV_VALUE_MAX) bytes"
+	says_page "names in the environment" "$(defined base/env.h ENV_NAMES_MAX)"
+	says_page "the environment" "$(defined base/env.h ENV_TOTAL_MAX) bytes"
+	says_page "client certificates, together" "$(defined base/env.h ENV_CERT_MAX) bytes"
+	grep -qx "$(python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True
+from link import encode; print(encode("ready", n=4).hex(" "))' "$HERE/peer")" "$ROOT/man/ccf-handoff.7"
+}
+
+# says_page WHAT HOW-MUCH: a row of its LIMITS.
+says_page() {
+	grep -qxF ".It $1 Ta $2" "$ROOT/man/ccf-handoff.7" || {
+		echo "not in the page: $1: $2"
+		return 1
+	}
+}
+
+# defined HEADER NAME: the number, evaluated.
+defined() {
+	echo $(($(sed -n "s|^#define $2[[:space:]]*||p" "$ROOT/lib/$1" | sed 's|/\*.*||')))
 }

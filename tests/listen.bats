@@ -399,13 +399,16 @@ activated() {
 
 # --- a COMMAND ---
 
-@test "a COMMAND has 0, 1 and 2 open and nothing else, default dispositions and an empty mask" {
+@test "a COMMAND has 0, 1 and 2 open and nothing else" {
+	KEEP_FDS=7 listening rpc=127.0.0.1:0 -- ls /proc/self/fd 7</dev/null
+	[ "$(ask | xargs)" = "0 1 2 3" ]	# 3 is the directory that ls reads
+}
+
+@test "a COMMAND starts with default dispositions and an empty mask" {
 	trap '' USR1 PIPE
-	KEEP_FDS=7 spawn lst env --block-signal=USR2 ccf-listen --ready-fd 9 --address-file a.json \
-	    fds=127.0.0.1:0 -- sh -c 'ls /proc/self/fd; cat /proc/self/status' 7</dev/null
+	spawn lst env --block-signal=USR2 ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- cat /proc/self/status
 	trap - USR1 PIPE
-	ask "$(address a.json fds)" >seen
-	[ "$(grep -x '[0-9]*' seen | xargs)" = "0 1 2 3" ]	# 3 is the directory that ls reads
+	ask "$(address a.json rpc)" >seen
 	grep -Eqx 'SigBlk:\s0+' seen
 	grep -Eqx 'SigIgn:\s0+' seen
 	grep -Eqx 'SigCgt:\s0+' seen
@@ -472,8 +475,9 @@ print("read", sys.stdin.readline().strip())'
 }
 
 @test "a COMMAND that is not there ends it at once: 127, and 126 for one that may not be run" {
-	expect_status 127 ccf-listen 127.0.0.1:0 -- no-such-command-here
-	[[ $output == *"cannot run no-such-command-here: No such file"* ]]
+	spawn lst ccf-listen 127.0.0.1:0 -- no-such-command-here
+	ends_with 127 lst
+	grep -q 'error: cannot run no-such-command-here: No such file' lst.log
 	: >plain
 	expect_status 126 ccf-listen 127.0.0.1:0 -- ./plain
 }
@@ -566,6 +570,19 @@ print("read", sys.stdin.readline().strip())'
 	exec {in_w}>&-
 	[ "$(heard "$second")" = "" ]
 	hang_up "$second"
+}
+
+@test "-k: who has ended is still answered" {
+	make_pipe in_r in_w
+	SPAWN_IN=/dev/fd/$in_r listening -k rpc=127.0.0.1:0
+	exec {in_r}<&-
+	echo question >said
+	SPAWN_IN=said spawn client nc -N 127.0.0.1 "$PORT"
+	await_line lst.out '^question$'
+	echo answer >&"$in_w"
+	ends_with 0 client
+	[ "$(cat client.out)" = answer ]
+	[ "$(lines 'closed: done')" = 1 ]
 }
 
 @test "-k with a file: who has ended at once still gets all of it" {
@@ -686,8 +703,8 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))' "$PO
 
 	for log in text json; do
 		listening --log "$log" rpc=127.0.0.1:0 -- sh -c 'echo "$CCF_CONN_ID $TCPREMOTEIP:$TCPREMOTEPORT"'
-		ask >who
-		read -r id peer <who
+		ask >said
+		read -r id peer <said
 		eventually eval '[ "$(lines closed)" = 1 ]'
 		[ "$id" = "rpc#1" ]
 		if [ "$log" = text ]; then

@@ -386,12 +386,12 @@ moved() {
 @test "a ccf-tlsterm of one connection takes the deadline from its environment, and ends with 28" {
 	certs
 	spawn lst ccf-listen --log json --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
-	    sh -c 'CCF_ACCEPTED=$((CCF_ACCEPTED - 15000)) exec ccf-tlsterm --handshake-timeout 15s "$@"' term \
+	    sh -c 'CCF_ACCEPTED=$((CCF_ACCEPTED - 15000)) exec ccf-tlsterm --log json --handshake-timeout 15s "$@"' term \
 	    --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --app echo
 	located
 	run ! fetch "$URL/"
-	await_line lst.log '"event":"close"'
-	[ "$(jq 'select(.event == "close") | .status' lst.log)" = 28 ]
+	await_line lst.log '"reason":"exited"'
+	[ "$(jq 'select(.event == "close") | .status' lst.log)" = $'28\n28' ]	# what it says itself, and what its listener hears
 }
 
 # --- the end ---

@@ -443,9 +443,9 @@ hub_write_ticket(struct hub *h, int out, char *msg, size_t cap)
 	h->ticketed = true;
 	n = ticket_print(&h->ticket, line, sizeof(line));
 	if (n < 0 || write(out, line, (size_t)n) != n) {
-		rc = -errno;
+		rc = n < 0 ? n : -errno;
 		snprintf(msg, cap, "%s -: cannot write to standard output: %s", h->cfg.option,
-		    strerror(errno));
+		    rc == -EPIPE ? "nobody reads it" : strerror(-rc));
 		hub_close(h);
 		return rc;
 	}
@@ -633,7 +633,8 @@ hub_drain(struct hub *h)
 
 	h->draining = true;
 	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
-	if (h->how == HUB_BINDS && h->bound.fd != -1) { /* who comes now is for who takes our place */
+	if (h->how == HUB_BINDS && h->bound.fd != -1) {
+		/* who comes now is for whoever takes our place */
 		reactor_forget(h->cfg.reactor, &h->watch);
 		handoff_unbind(&h->bound);
 	}

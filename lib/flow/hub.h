@@ -67,8 +67,8 @@ struct hub {
 int hub_check(const char *option, const char *spec, unsigned role, char *msg, size_t cap);
 /* 0; -EINVAL: a usage error, msg says what to write */
 int hub_open(struct hub *, const struct hub_config *, char *msg, size_t cap);
-/* 0; -errno, and msg says what could not be done.  -EADDRINUSE (exit 45): the name cannot be bound, for whatever
- * reason. */
+/* 0; -errno, and msg says what could not be done.  -EADDRINUSE: the name cannot be bound, for whatever reason;
+ * -EPIPE: nobody is there to read the ticket. */
 void hub_close(struct hub *); /* all links, the name, the ticket's directory */
 
 bool hub_ready(const struct hub *); /* producer: somebody has credit */

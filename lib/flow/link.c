@@ -86,7 +86,8 @@ link_wind_up(struct link *l)
 	link_drop(l, NULL);
 }
 
-void
+/* Nothing is owed to the consumer about it any more. */
+static void
 link_settle(struct link_conn *c)
 {
 	if (c->link && c->owing) {

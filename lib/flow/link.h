@@ -85,7 +85,8 @@ int link_conn(struct link *, struct link_conn *, const struct env *, int fd);
 /* Sends a connection; fd -1: asks the consumer to give.  0: fd is taken.  -errno: fd is still yours. */
 
 /* consumer */
-void link_join(struct link *, struct link_conn *, const struct link_conn_ops *, uint64_t id); /* in hub_ops.conn only */
+void link_join(struct link *, struct link_conn *, const struct link_conn_ops *, uint64_t id);
+/* In hub_ops.conn, or in place of one that link_forget has just taken off. */
 int link_adopt(struct link_conn *, int fd);
 /* Answers a conn that came without a descriptor.  0: fd is taken, no copy is kept.  -errno: fd is still yours. */
 void link_regrant(struct link *); /* room may have changed */
@@ -99,7 +100,6 @@ void link_closed(struct link_conn *, const char *reason, int status, uint64_t in
 void link_forget(struct link_conn *); /* takes it off without a word */
 void link_leave(struct link_conn *);
 /* producer: its owner is done, the consumer is not: the id stays open, without an owner, until the consumer says closed */
-void link_settle(struct link_conn *); /* producer: nothing is owed to the consumer about it any more */
 void link_pump(struct link *);        /* reads what is there now, so that an eof already sent is known */
 
 int link_conn_cmp(struct link_conn *, struct link_conn *);

@@ -854,10 +854,3 @@ relay_rest(const struct relay *r, char *to, size_t cap)
 		memcpy(to, r->out.kept + r->out.at, n);
 	return n;
 }
-
-void
-relay_counts(const struct relay *r, uint64_t *ret_in, uint64_t *ret_out)
-{
-	*ret_in = r->a.tp->in;
-	*ret_out = r->a.tp->out;
-}

@@ -52,7 +52,8 @@ struct relay_config {
 	const void *first; /* bytes for a that come before b's (copied), or NULL */
 	size_t first_len;
 	void (*done)(void *arg, const struct relay_end *);
-	/* Called once, from the reactor; both transports are closed (b: see keep_b), the relay must not be used any more. */
+	/* Called once, from the reactor or from relay_cut; both transports are closed (b: see keep_b), the relay must not be
+	 * used any more. */
 	void *arg;
 };
 
@@ -67,6 +68,5 @@ void relay_cut(struct relay *, const char *reason, int status);
 size_t relay_rest(const struct relay *, char *to, size_t cap);
 /* In done(): bytes read from b that a never took (keep_b), at most RELAY_REST_MAX. */
 #define RELAY_REST_MAX (128 * 1024)
-void relay_counts(const struct relay *, uint64_t *ret_in, uint64_t *ret_out);
 
 #endif

@@ -186,7 +186,8 @@ fail(struct endpoint *ep, enum endpoint_state state, int64_t now)
 	fds_close(&ep->fd);
 	forget_answer(ep);
 	enter(ep, state);
-	ep->deadline = retry_left(ep) ? clock_after(now, endpoint_backoff(&ep->plan, ep->tried)) : CLOCK_NEVER;
+	ep->deadline =
+	    retry_left(ep) ? clock_after(now, endpoint_backoff(&ep->plan, ep->tried)) : CLOCK_NEVER;
 }
 
 /* --- reaching one address --- */

@@ -1,5 +1,5 @@
-/* session/writer - where a session puts the plaintext it answers with.  Bounded: at the high mark it says full,
- * and what the peer sends is no longer read until it says drained.  A write is taken whole or not at all. */
+/* session/writer - where a session puts the plaintext it answers with.  Bounded: from the high mark on it is
+ * full, and while it is, what the peer sends is not read.  A write is taken whole or not at all. */
 #ifndef SESSION_WRITER_H
 #define SESSION_WRITER_H
 

@@ -9,6 +9,7 @@
     rest[=FILE]   reads to the end and says how it was: `rest N ended`, `bare` (no close_notify), `reset`, `failed`
     end           our end of stream (after close_notify)     bare      the FIN alone
     reset         closes with SO_LINGER 0                    close
+    torn=FILE     sends it, but for the last byte of its last TLS record
     await=FILE    until FILE is there                        state=S,S until the socket of the other side is in one of
                                                                        these states of /proc/net/tcp (09: LAST_ACK)
     again         accepts the next connection
@@ -65,6 +66,10 @@ class Tls(Plain):
         for at in range(0, len(data), PIECE):
             self.tls.write(data[at:at + PIECE])
             self.push()
+
+    def tear(self, data):
+        self.tls.write(data)
+        self.sock.sendall(self.outside.read()[:-1])
 
     def recv(self, n):
         try:
@@ -146,9 +151,9 @@ def read(peer, left):
 def step(peer, name, value):
     """Does one; returns what else is to be said."""
     sock = peer.sock
-    if name == "send":
+    if name in ("send", "torn"):
         with open(value, "rb") as f:
-            peer.send(f.read())
+            (peer.send if name == "send" else peer.tear)(f.read())
     elif name == "fill":
         return fill(sock)
     elif name == "acked":

@@ -8,8 +8,9 @@
   hostile.py deeds ROLE CLASS	lists the DEEDs of a class: shape, place, hello, descriptor, credit, empty, harmless
   hostile.py pair ROLE DEED CMD...	by a socketpair: {fd} in CMD is its other end; prints CMD's exit status, too
   hostile.py ticket DEED [again]	a producer that writes a ticket; after the DEED it ends, or greets once more and behaves
+  hostile.py reads DEED	a consumer that reads a ticket, and ends after the DEED
   hostile.py silent PATH	a consumer that offers to give and never answers; prints what else it hears
-  hostile.py speechless PATH...	says no hello and waits for the end of each link
+  hostile.py speechless PATH... [--good HOST:PORT]	says no hello and waits for the end of each link
   hostile.py thousand PATH [--good HOST:PORT]	as many links, none of which says anything
   hostile.py unread PATH N	a consumer that grants N and reads nothing until USR1; then it is an echo
   hostile.py grants PATH N...	a consumer that grants so many, one after the other, without a need; it is an echo
@@ -20,7 +21,7 @@
 import argparse, array, contextlib, os, resource, select, signal, socket, subprocess, sys, threading
 
 sys.dont_write_bytecode = True  # nothing of ours stays in the tree
-from link import MAX, Link, dial, encode, listen, ticket_make
+from link import MAX, Link, Malformed, dial, encode, listen, ticket_make, ticket_read
 
 LIMIT = 30
 
@@ -305,7 +306,7 @@ class Peer:
                 self.greet(wait=kind != "credit")
             self.link.raw(what) if isinstance(what, bytes) else what(self)
             return self.goes_on() if self.greeted else not self.ends()
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, Malformed):
             return False
 
     def ends(self):
@@ -413,6 +414,11 @@ def by_ticket(args):
         os.rmdir(os.path.dirname(path))
 
 
+def reads(args):
+    token, path = ticket_read(0)
+    say(args.deed, "goes on" if Peer(dial(path), "consumer", args.deed, token=token).do() else "ended")
+
+
 def silent(args):
     link = Link(dial(args.path), "consumer", "take,give")
     link.greet()
@@ -422,7 +428,9 @@ def silent(args):
 
 
 def speechless(args):
-    for path, peer in [(path, Peer(dial(path), "consumer", "x")) for path in args.paths]:
+    peers = [(path, Peer(dial(path), "consumer", "x")) for path in args.paths]
+    Neighbour(args.good).check()
+    for path, peer in peers:
         peer.ends()
         say(path, "closed")
 
@@ -436,7 +444,7 @@ def thousand(args):
     for _ in range(1000):
         sock = dial(args.path)
         links[sock.fileno()] = sock
-        poll.register(sock, select.POLLIN)
+        poll.register(sock, 0)  # the end, and no word
     while closed < 1000 - args.free:
         for fd, _ in poll.poll(LIMIT * 1000):
             poll.unregister(fd)
@@ -450,6 +458,7 @@ def echo(link, message):
     """Serves one connection, in a thread of its own."""
     sock = socket.socket(fileno=message.fd)
     sock.setblocking(True)
+    say("echo", message.id)
     with contextlib.suppress(OSError):
         while data := sock.recv(MAX):
             sock.sendall(data)
@@ -493,7 +502,7 @@ def flood(args):
     if args.role == "consumer":
         threading.Thread(target=echoes, args=(peer.link,), daemon=True).start()
     over, count = threading.Event(), [0]
-    packets = [encode("ready", n=2**32 - 1)] if args.role == "consumer" else [encode("eof", id=9), encode("later")]
+    packets = [encode("ready", n=2**32 - 1)] if args.role == "consumer" else [b"later\0" + b"x=\0" * 512]
 
     def pour():
         while not over.is_set():
@@ -592,8 +601,9 @@ def main():
         role, ("kind", {"choices": DEEDS}))
     sub("pair", by_pair, role, ("deed", {}), ("command", {"nargs": "..."}))
     sub("ticket", by_ticket, ("deed", {}), ("again", {"nargs": "?"}))
+    sub("reads", reads, ("deed", {}))
     sub("silent", silent, path)
-    sub("speechless", speechless, ("paths", {"nargs": "+"}))
+    sub("speechless", speechless, ("paths", {"nargs": "+"}), good=True)
     sub("thousand", thousand, path, good=True).add_argument("--free", type=int, default=63)
     sub("unread", unread, path, ("n", {"type": int}))
     sub("grants", grants, path, ("n", {"type": int, "nargs": "+"}))

@@ -145,7 +145,8 @@ class Link:
                     self.sock.shutdown(socket.SHUT_RDWR)
                 if message and message.verb == "eof":
                     self.ended.add(message.id)
-                self.over = message is None
+                if message is None:
+                    self.over = True
                 self.inbox.put(message)
 
     def _understand(self, packet, fds, flags):

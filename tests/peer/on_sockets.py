@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """on_sockets.py [--tcp] CMD [ARG...]: runs CMD with a stream socket on 0 and 1, and carries what passes from our
 standard input and to our standard output.  A socket without O_NONBLOCK takes no splice.  Exits as CMD does."""
-import os, signal, socket, subprocess, sys, threading
+import contextlib, os, signal, socket, subprocess, sys, threading
 
 
 def tcp_pair():
@@ -31,7 +31,8 @@ def main(argv):
             os.write(1, data)
     except ConnectionError as error:
         print(f"on_sockets.py: {error}", file=sys.stderr)
-        here.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            here.shutdown(socket.SHUT_RDWR)
     status = child.wait()
     os._exit(status if status >= 0 else 128 - status)
 
