@@ -12,16 +12,13 @@ tls() {	# the options of a terminator
 }
 
 listen_to() {	# listen_to LINK [NAME]
-	spawn "${2-lst}" ccf-listen --to "$1" --ready-fd 9 --ready-when listening --address-file "${2-lst}.json" rpc=127.0.0.1:0
+	spawn "${2-lst}" ccf-listen --to "$1" --ready-fd 9 --ready-when listening \
+	    --address-file "${2-lst}.json" rpc=127.0.0.1:0
 	ADDR=$(address "${2-lst}.json" rpc)
 }
 
-get() {	# get [CURL-OPTION...]: fetches the page that serves puts there
-	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" "$@" "https://$ADDR/page"
-}
-
-serves() {
-	get -o got
+serves() {	# what the backend has comes whole
+	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got "https://$ADDR/page"
 	cmp got "$BACKEND_DIR/page"
 }
 
@@ -72,8 +69,8 @@ backend() {
 	await_line two.log 'rpc: listening'
 	first=$(address one.json rpc) second=$(address two.json rpc)
 	for ADDR in "$first" "$second" "$first" "$second"; do serves; done
-	[ "$(grep -c 'rpc#.: 127\|rpc#. .*: open' term1.log)" = 2 ]
-	[ "$(grep -c 'rpc#. .*: open' term2.log)" = 2 ]
+	[ "$(grep -c ': open, TLS' term1.log)" = 2 ]
+	[ "$(grep -c ': open, TLS' term2.log)" = 2 ]
 	[ "$(grep -c 'connected and given on' con.log)" = 4 ]
 	# The one that many feed is replaced: all of them find the next.
 	stop con
@@ -143,8 +140,10 @@ pair_pid() {
 	requires root
 	shared_dir
 	spawn pairs python3 "$HERE/peer/with_pair.py" \
-	    lst "${AS_USER[@]}" ccf-listen --to '{to}' --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 + \
-	    term setpriv --reuid 65533 --regid 65533 --clear-groups ccf-tlsterm --plaintext --app echo --from '{from}'
+	    lst "${AS_USER[@]}" ccf-listen --to '{to}' --ready-fd 9 --ready-when listening \
+	    --address-file a.json rpc=127.0.0.1:0 + \
+	    term setpriv --reuid 65533 --regid 65533 --clear-groups \
+	    ccf-tlsterm --plaintext --app echo --from '{from}'
 	ADDR=$(address a.json rpc)
 	[ "$(ccf-connect "$ADDR" <<<hello)" = hello ]
 	kill -TERM "${PID[pairs]}"
@@ -216,24 +215,22 @@ untold() {
 }
 
 planted() {	# what a caller, or a hostile producer, would like a COMMAND to believe
-	export SSL_CLIENT_VERIFY=SUCCESS SSL_CLIENT_S_DN=CN=root SSL_CLIENT_CERT=x SSL_PROTOCOL=TLSv9 CCF_CAPPED=1 \
-	    CCF_ALPN=h2 TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=1 TCPREMOTEHOST=x TCPLOCALHOST=x PROTO=UDP CCF_OMITTED=x SSL_TLS_SNI=x
+	export SSL_CLIENT_VERIFY=SUCCESS SSL_CLIENT_S_DN=CN=root SSL_CLIENT_CERT=x SSL_PROTOCOL=TLSv9 SSL_TLS_SNI=x \
+	    CCF_CAPPED=1 CCF_ALPN=h2 CCF_OMITTED=x \
+	    PROTO=UDP TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=1 TCPREMOTEHOST=x TCPLOCALHOST=x
 }
 
 said() {	# what everybody is told of a client without a certificate
 	told PROTO=TCP "TCPLOCALIP=127.0.0.1" "TCPLOCALPORT=${ADDR##*:}" TCPREMOTEIP=127.0.0.1 'TCPREMOTEPORT=[1-9][0-9]+' \
-	    CCF_INTERFACE=rpc 'CCF_CONN_ID=rpc#[0-9]+' 'CCF_ACCEPTED=[0-9]+' SSL_PROTOCOL=TLSv1.3 SSL_CIPHER=TLS_AES_256_GCM_SHA384 \
-	    SSL_TLS_SNI_SERVERNAME=localhost CCF_ALPN=http/1.1 SSL_CLIENT_VERIFY=NONE
+	    CCF_INTERFACE=rpc 'CCF_CONN_ID=rpc#[0-9]+' 'CCF_ACCEPTED=[0-9]+' \
+	    SSL_PROTOCOL=TLSv1.3 SSL_CIPHER=TLS_AES_256_GCM_SHA384 SSL_TLS_SNI_SERVERNAME=localhost \
+	    CCF_ALPN=http/1.1 SSL_CLIENT_VERIFY=NONE
 	untold SSL_CLIENT_S_DN SSL_CLIENT_CERT CCF_CAPPED TCPREMOTEHOST TCPLOCALHOST CCF_OMITTED SSL_TLS_SNI
-	[ "$(grep -c -E '^(PROTO|TCP[A-Z]*|SSL_[A-Z_]*|CCF_[A-Z_]*)=' got)" = "$(grep -E '^(PROTO|TCP[A-Z]*|SSL_[A-Z_]*|CCF_[A-Z_]*)=' got |
-	    cut -d= -f1 | sort -u | wc -l)" ]
+	# none twice
+	[ -z "$(grep -o -E '^(PROTO|TCP|SSL_|CCF_)[A-Z_]*=' got | sort | uniq -d)" ]
 }
 
-by_name() {	# get, asking for localhost
-	get -o got --resolve "localhost:${ADDR##*:}:127.0.0.1" --url "https://localhost:${ADDR##*:}/" "$@"
-}
-
-@test "per connection, ccf-listen ADDR -- ccf-tlsterm -- COMMAND: it sees UCSPI and SSL names, none that was planted" {
+@test "per connection, ccf-listen -- ccf-tlsterm -- COMMAND: it sees UCSPI and SSL names, none that was planted" {
 	tls
 	planted
 	spawn lst ccf-listen --ready-fd 9 --address-file lst.json rpc=127.0.0.1:0 -- \
@@ -258,12 +255,12 @@ by_name() {	# get, asking for localhost
 }
 
 asks() {
-	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got --resolve "localhost:${ADDR##*:}:127.0.0.1" "$@" \
-	    "https://localhost:${ADDR##*:}/"
+	curl -sS --noproxy '*' --max-time "$LIMIT" --cacert "$CERTS/ca.pem" -o got \
+	    --resolve "localhost:${ADDR##*:}:127.0.0.1" "$@" "https://localhost:${ADDR##*:}/"
 }
 
 certified() {
-	told 'SSL_CLIENT_S_DN=CN=client one,O=ccf-net tests' 'SSL_CLIENT_VERIFY=(GENEROUS|SUCCESS|FAILED:.*)' SSL_PROTOCOL=TLSv1.3
+	told 'SSL_CLIENT_S_DN=CN=client one,O=ccf-net tests' SSL_CLIENT_VERIFY=GENEROUS SSL_PROTOCOL=TLSv1.3
 	grep -q '^SSL_CLIENT_CERT=-----BEGIN CERTIFICATE-----' got
 }
 
@@ -279,14 +276,13 @@ certified() {
 	certified
 }
 
-@test "what travels over two links arrives: a COMMAND behind a second terminator without TLS, and what ccf-connect says in its place" {
+@test "over two links, what belongs to TLS is vouched for by nobody but the tool that ended it" {
 	tls
 	planted
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file lst.json rpc=127.0.0.1:0 '|' \
 	    term ccf-tlsterm "${TLS[@]}" --to - '|' plain ccf-tlsterm --plaintext -- sh -c "$ENV_SERVER"
 	ADDR=$(address lst.json rpc)
 	asks
-	# ccf-tlsterm vouches for TLS only where it ended it.
 	told CCF_INTERFACE=rpc TCPREMOTEIP=127.0.0.1 'CCF_CONN_ID=rpc#1'
 	untold SSL_CLIENT_S_DN SSL_CLIENT_CERT CCF_CAPPED TCPREMOTEHOST CCF_OMITTED
 }

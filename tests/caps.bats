@@ -15,7 +15,7 @@ setup() {
 
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json --max-open-sessions-soft 3 --max-open-sessions-hard 5 \
 	    rpc=127.0.0.1:0 -- sh -c "$CAPPED"
-	base=$(fd_count lst)
+	base=$(fds lst)
 	clients cl "$(address a.json rpc)"
 	tell cl open 7
 	for i in 1 2 3; do saw cl $i 'data capped=no'; done
@@ -42,7 +42,7 @@ setup() {
 
 @test "a COMMAND that is killed is not counted any more" {
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- cat
-	base=$(fd_count lst)
+	base=$(fds lst)
 	clients cl "$(address a.json rpc)"
 	tell cl open 3
 	tell cl send 1 3 hello
@@ -69,7 +69,7 @@ setup() {
 		pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json \
 		    --max-open-sessions-soft 2 --max-open-sessions-hard 4 rpc=127.0.0.1:0 '|' \
 		    term ccf-tlsterm "${how_term[@]}" -- sh -c "$CAPPED"
-		base=$(fd_count term)
+		base=$(fds term)
 		clients cl-$how "$(address a.json rpc)" "${how_cl[@]}"
 		tell cl-$how open 4
 		for i in 1 2; do saw cl-$how $i 'data capped=no'; done
@@ -167,7 +167,7 @@ setup() {
 @test "the count returns to zero when the consumer is killed, and the next one serves" {
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link --max-open-sessions-soft 8 \
 	    --max-open-sessions-hard 10 rpc=127.0.0.1:0
-	base=$(fd_count lst)
+	base=$(fds lst)
 	spawn term ccf-tlsterm --plaintext --from link --app echo
 	await_line lst.log 'rpc: listening'
 	clients cl "$(address a.json rpc)"
@@ -200,7 +200,7 @@ setup() {
 	spawn third ccf-tlsterm --plaintext --from second --app echo
 	await_line lst.log 'rpc: listening'
 	asked term '^ccf-tlsterm: info: 0 connections'
-	base=$(fd_count term)
+	base=$(fds term)
 	clients cl "$(address a.json rpc)"
 	tell cl open 6
 	tell cl send 1 6 hello
@@ -227,7 +227,7 @@ setup() {
 	spawn term ccf-tlsterm --plaintext --from first --to second
 	spawn conn ccf-connect --from second "$(address b.json back)"
 	await_line lst.log 'rpc: listening'
-	base=$(fd_count lst)
+	base=$(fds lst)
 	clients cl "$(address a.json rpc)"
 	tell cl open 5
 	tell cl send 1 5 hello
@@ -259,7 +259,7 @@ setup() {
 @test "clients that come and go in a hurry leave no count and no descriptor" {
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
 	    term ccf-tlsterm --plaintext --app echo
-	lst=$(fd_count lst) term=$(fd_count term)
+	lst=$(fds lst) term=$(fds term)
 	for i in 1 2 3; do
 		clients cl$i "$(address a.json rpc)"
 		tell cl$i open 200
@@ -293,7 +293,7 @@ share() {
 	spawn two ccf-tlsterm --plaintext --from link --app echo
 	asked lst ' 2 links, 0 connections'
 	asked lst 'rpc: listening'
-	base=$(fd_count lst) base_one=$(fd_count one) base_two=$(fd_count two)
+	base=$(fds lst) base_one=$(fds one) base_two=$(fds two)
 	clients cl "$(address a.json rpc)"
 	for n in {100..1000..100}; do
 		tell cl open 100

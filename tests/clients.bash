@@ -51,6 +51,11 @@ is_open() {
 	asked lst "${2-rpc}: [a-z, ]*, $1 open, "
 }
 
+# fds NAME: how many descriptors it has, now that it has started and let go of what it does not need any more.
+fds() {
+	asked "$1" . && fd_count "$1"
+}
+
 # keeps NAME=FDS...: sooner or later they have no descriptor more or less than that.
 keeps() {
 	local pair

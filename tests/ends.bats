@@ -93,9 +93,12 @@ let_go() {
 	diff -r --no-dereference tree back/tree
 }
 
-# What stands behind a tool: hears the question to its end, waits a second, and answers.
+# What stands behind a tool that is not the ASKER: hears the question to its end, waits a second, and answers.
 answer() {
-	head -c "$(stat -c %s question)" >heard
+	case $2 in
+	ccf-*) cat ;;
+	*) head -c "$(stat -c %s question)" ;;	# they keep their standard output open
+	esac >"heard.$1"
 	sleep 1
 	cat reply
 }
@@ -104,35 +107,51 @@ listens() {
 	grep -q "^ *[0-9]*: 0100007F:$(printf %04X "$1") 00000000:0000 0A" /proc/net/tcp
 }
 
-# exchange SERVER CLIENT ASKER: the two talk over port PORT (a word of both).  ASKER says its question and ends; what is
-# answered a second later arrives whole, and so did the question.
-exchange() {
-	local qr qw rr rw role port cmd in out
+# asks ASKER SERVER CLIENT: the two begin to talk over port PORT (a word of both); ASKER (one of `server` and `client`)
+# says its question and ends.
+asks() {
+	local asker=$1 qr qw rr rw role port in out
+	local -A says=([server]=$2 [client]=$3)
 
 	port=$(free_port)
-	rm -f got heard
 	make_pipe qr qw
 	make_pipe rr rw
-	SPAWN_IN=/dev/fd/$qr SPAWN_OUT=/dev/fd/$rw spawn answer answer
 	for role in server client; do
-		if [ "$role" = "$3" ]; then in=question out=got; else in=/dev/fd/$rr out=/dev/fd/$qw; fi
-		if [ "$role" = server ]; then read -ra cmd <<<"${1//PORT/$port}"; else read -ra cmd <<<"${2//PORT/$port}"; fi
-		SPAWN_IN=$in SPAWN_OUT=$out spawn "$role" "${cmd[@]}"
+		if [ "$role" = "$asker" ]; then
+			in=question out=got.$asker
+		else
+			in=/dev/fd/$rr out=/dev/fd/$qw
+			SPAWN_IN=/dev/fd/$qr SPAWN_OUT=/dev/fd/$rw spawn "answer.$asker" answer "$asker" "${says[$role]}"
+		fi
+		# shellcheck disable=SC2086	# words
+		SPAWN_IN=$in SPAWN_OUT=$out spawn "$role.$asker" ${says[$role]//PORT/$port}
 		[ "$role" = client ] || eventually listens "$port"
 	done
 	exec {qr}<&- {qw}<&- {rr}<&- {rw}<&-
-	ends_with 0 server
-	ends_with 0 client
-	ends_with 0 answer
-	cmp question heard
-	cmp reply got
+}
+
+# asked ASKER: what is answered a second later arrives whole, and so did the question.
+asked() {
+	local name
+
+	for name in server client answer; do
+		ends_with 0 "$name.$1"
+	done
+	cmp question "heard.$1"
+	cmp reply "got.$1"
+}
+
+questions() {
+	random question 100000
+	random reply 3000000
 }
 
 both_ways() {
-	random question 100000
-	random reply 3000000
-	exchange "$1" "$2" client
-	exchange "$1" "$2" server
+	questions
+	asks client "$@"
+	asks server "$@"
+	asked client
+	asked server
 }
 
 @test "half-close both ways: ccf-listen and ccf-connect" {
@@ -154,15 +173,15 @@ both_ways() {
 # nc -l and ncat -l (also with --exec) leave as soon as they have read an end, whatever they still have to say: what can be
 # asked of them is that they ask.
 @test "half-close: nc -N -l asks, ccf-connect answers" {
-	random question 100000
-	random reply 3000000
-	exchange 'nc -N -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
+	questions
+	asks server 'nc -N -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT'
+	asked server
 }
 
 @test "half-close: ncat -l asks, ccf-connect answers" {
-	random question 100000
-	random reply 3000000
-	exchange 'ncat -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT' server
+	questions
+	asks server 'ncat -l 127.0.0.1 PORT' 'ccf-connect 127.0.0.1:PORT'
+	asked server
 }
 
 @test "half-close both ways: socat -t 30 and ccf-connect" {
@@ -174,7 +193,7 @@ both_ways() {
 # stack SINK...: listener, terminator and what takes the plaintext, joined by `-`.
 stack() {
 	certs
-	: >command
+	truncate -s 0 counts
 	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
 		term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" "${TERM_OPTIONS[@]}" --to - '|' \
 		sink "$@"
@@ -184,7 +203,7 @@ stack() {
 # single COMMAND...: ccf-tlsterm with one connection, on descriptor 0; the file status gets what it ends with.
 single() {
 	certs
-	: >status >command >term.log	# there before they are waited for
+	truncate -s 0 status counts term.log	# there before they are waited for
 	# shellcheck disable=SC2016
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
 		sh -c 'ccf-tlsterm "$@" 2>>term.log; echo $? >status' sh \
@@ -208,8 +227,7 @@ ended_whole() {
 }
 
 @test "half-close over TLS, with close_notify and with a bare FIN, to an adopted connection" {
-	random question 100000
-	random reply 3000000
+	questions
 	peer rest=heard wait=1 send=reply end again rest=heard wait=1 send=reply end
 	stack ccf-connect --from - "$PEER"
 	client send=question end rest=got
@@ -223,8 +241,7 @@ ended_whole() {
 }
 
 @test "half-close over TLS, with close_notify and with a bare FIN, to a stream that was taken" {
-	random question 100000
-	random reply 3000000
+	questions
 	stack ccf-tlsterm --plaintext --from - -- sh -c 'cat >heard; sleep 1; cat reply'
 	client send=question end rest=got
 	ended_whole
@@ -236,8 +253,7 @@ ended_whole() {
 }
 
 @test "half-close over TLS, with close_notify and with a bare FIN, to a COMMAND; the bare one is 18" {
-	random question 100000
-	random reply 3000000
+	questions
 	single sh -c 'cat >heard; sleep 1; cat reply'
 	client send=question end rest=got
 	ended_whole
@@ -338,7 +354,8 @@ waiting_too() {
 @test "reset while we only wait for the last byte to be acknowledged is 18, on both sides, with and without splice" {
 	random data 200000
 	each waiting
-	each waiting_too
+	waiting_too connect direct
+	waiting_too listen copied
 }
 
 @test "reset while both talk is 18, on both sides" {
@@ -513,7 +530,7 @@ def cut(*_):
 	os.write(3, b"cut\n")
 	os._exit(0)
 signal.signal(signal.SIGHUP, cut)
-os.dup2(os.open("command", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 3)
+os.dup2(os.open("counts", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 3)
 got = 0
 while data := os.read(0, 65536):
 	got += len(data)
@@ -524,10 +541,10 @@ os.write(3, b"end\n")'
 	random half 500000
 	stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
 	client_runs send=half rest
-	await_line command '^500000$'
+	await_line counts '^500000$'
 	stop term KILL
-	await_line command '^cut$'
-	run ! grep end command
+	await_line counts '^cut$'
+	run ! grep end counts
 	await_line sink.log 'closed: reset'
 	ends_with 0 sink
 }
@@ -547,14 +564,14 @@ os.write(3, b"end\n")'
 	random half 500000
 	peer rest=heard send=half end again read=500000 rest
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
-		sh -c 'echo $$ >command; exec ccf-connect "$1"' sh "$PEER"
+		sh -c 'echo $$ >pid; exec ccf-connect "$1"' sh "$PEER"
 	expect_status 0 python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half end rest=got
 	[[ $output == *$'\nrest 500000 ended' ]]
 	cmp half heard
 	cmp half got
 	spawn client python3 "$HERE/peer/cutter.py" connect "$(address a.json rpc)" send=half rest
 	await_line peer.out '^read'
-	kill -KILL "$(cat command)"
+	kill -KILL "$(cat pid)"
 	seen reset reset
 }
 
@@ -596,10 +613,10 @@ os.write(3, b"end\n")'
 	random half 500000
 	stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
 	client_runs send=half await=go reset
-	await_line command '^500000$'
+	await_line counts '^500000$'
 	touch go
-	await_line command '^cut$'
-	run ! grep end command
+	await_line counts '^cut$'
+	run ! grep end counts
 	stop sink
 	stack python3 "$HERE/peer/handoff.py" consume - --echo
 	rm go
@@ -630,11 +647,11 @@ os.write(3, b"end\n")'
 	await_line term.log 'closed: reset, by peer'
 	single python3 -c "$COUNTS"
 	client_runs torn=half await=go bare
-	await_line command '^98304$'
+	await_line counts '^98304$'
 	touch go
 	await_line status '^18$'
-	await_line command '^cut$'
-	run ! grep end command
+	await_line counts '^cut$'
+	run ! grep end counts
 }
 
 @test "a real server behind the pipeline journals no clean end of an upload that was cut" {
@@ -666,15 +683,15 @@ arrived() {
 	random half 500000
 	single python3 -c "$COUNTS"
 	client_runs send=half await=go reset
-	await_line command '^500000$'
+	await_line counts '^500000$'
 	touch go
-	await_line command '^cut$'
+	await_line counts '^cut$'
 	await_line status '^18$'
-	: >command >status
+	truncate -s 0 counts status
 	client send=half end rest
 	await_line status '^0$'
-	await_line command '^end$'
-	run ! grep cut command
+	await_line counts '^end$'
+	run ! grep cut counts
 }
 
 @test "--require-close-notify makes a bare FIN a cut" {
@@ -683,8 +700,8 @@ arrived() {
 	single python3 -c "$COUNTS"
 	client_runs send=half bare rest
 	await_line status '^18$'
-	await_line command '^cut$'
-	run ! grep end command
+	await_line counts '^cut$'
+	run ! grep end counts
 	await_line term.log 'closed: no-close-notify'
 }
 
@@ -749,6 +766,6 @@ arrived() {
 	single python3 -c "$COUNTS"
 	client_runs rest
 	await_line status '^28$'
-	await_line command '^cut$'
+	await_line counts '^cut$'
 	await_line client.out '^rest 0 (failed|reset)'
 }

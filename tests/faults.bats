@@ -42,7 +42,7 @@ raises() {	# raises NAME: its client's program saw an exception, not an answer
 }
 
 run_curl() {	# in the background
-	SPAWN_OUT=/dev/null spawn curl curl -sS --noproxy '*' --max-time 30 --cacert "$CERTS/ca.pem" "https://$ADDR/index.html"
+	SPAWN_OUT=/dev/null spawn curl curl -sS --noproxy '*' --max-time 30 --cacert "$CERTS/ca.pem" "https://$ADDR/"
 }
 
 curl_failed() {	# it did, before its deadline
@@ -154,7 +154,8 @@ more_status_than() {
 
 @test "a sink that never answers: the client is reset when its handshake deadline is over" {
 	certs
-	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from taken --handshake-timeout 700ms --to plain
+	TLS_OPTS=(--handshake-timeout 700ms)
+	start_tls
 	spawn deaf python3 "$HERE/peer/hostile.py" silent plain
 	spawn lst ccf-listen --to taken --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0
 	ADDR=$(address a.json rpc)
@@ -593,7 +594,8 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 	says '--to dial:: a path of 1 to 107 bytes is wanted' --plaintext --from p --to dial:
 	says 'standard input is neither a pipe nor a link' --plaintext --app echo
 	says '--alpn: a name has 1 to 255 bytes' --cert x --from p --app echo --alpn ''
-	says '--socket-mode 999: write an octal mode up to 0777, like 0660' --plaintext --from bind:p --app echo --socket-mode 999
+	says '--socket-mode 999: write an octal mode up to 0777, like 0660' \
+	    --plaintext --from bind:p --app echo --socket-mode 999
 	says 'there is no such user' --plaintext --from p --app echo --peer-user no-such-user
 	# Nothing was begun for one of them before another turned out wrong.
 	says '--to fd:77' --plaintext --from bind:p --to fd:77

@@ -56,7 +56,7 @@ SHORT='Too many open files'
 @test "at the limit ccf-listen with a COMMAND waits, says so once, and serves when descriptors come back" {
 	traced
 	spawn lst "${STRACE[@]}" ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- cat
-	base=$(fd_count lst)
+	base=$(fds lst)
 	clients cl "$(address a.json rpc)"
 	tell cl open 3
 	tell cl send 1 3 before
@@ -100,7 +100,7 @@ starve() {
 	local who=$1 lst term conn kept
 
 	three "$who"
-	lst=$(fd_count lst) term=$(fd_count term) conn=$(fd_count conn)
+	lst=$(fds lst) term=$(fds term) conn=$(fds conn)
 	clients cl "$(address a.json rpc)"
 	tell cl open 3
 	tell cl send 1 3 before
@@ -166,7 +166,7 @@ settled() {
 		rm -f ./*.log
 		pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
 		    term "${STRACE[@]}" ccf-tlsterm --plaintext -- cat
-		base=$(fd_count term)
+		base=$(fds term)
 		clients cl$left "$(address a.json rpc)"
 		limit term $left
 		tell cl$left open 50
@@ -392,7 +392,7 @@ reads() {
 	spawn back "${AS_USER[@]}" ccf-listen --ready-fd 9 "rpc=unix:$PWD/back" -- cat "$PWD/big"
 	pipeline lst "${AS_USER[@]}" ccf-listen --to - --ready-fd 9 --ready-when listening "rpc=unix:$PWD/front" '|' \
 	    conn "${AS_USER[@]}" ccf-connect --from - "unix:$PWD/back"
-	base=$(fd_count conn)
+	base=$(fds conn)
 	clients cl "unix:$PWD/front" --deaf
 	tell cl open 500
 	await_line cl.out '^500 connected' 20

@@ -160,7 +160,8 @@ static void
 hub_slighted(struct hub *h)
 {
 	if (!h->missed)
-		log_say(LOG_L_INFO, "%s %s: the other side closed the link without a word; trying on",
+		log_say(LOG_L_INFO,
+		    "%s %s: the other side closed the link without a word; trying on",
 		    h->cfg.option, hub_path(h));
 	h->missed = true;
 	hub_wait_longer(h);

@@ -24,8 +24,9 @@ struct link_out {
 };
 
 #define RESEND_MS 20 /* after ETOOMANYREFS, ENOBUFS: no event says when it is over */
-#define KEPT_MAX  (4 * LINK_WINDOW) /* messages the other side does not read: no more are asked for */
-#define PUMP_MAX  64		    /* batches before others get their turn; a socket holds fewer */
+#define KEPT_MAX                                                                                   \
+	(4 * LINK_WINDOW) /* messages the other side does not read: no more are asked for */
+#define PUMP_MAX 64	  /* batches before others get their turn; a socket holds fewer */
 
 static char in_bytes[HANDOFF_BATCH][HANDOFF_MAX];
 
@@ -627,8 +628,8 @@ link_pump(struct link *l)
 	const char *wrong = NULL;
 	int n;
 
-	for (int turn = 0;
-	     turn < PUMP_MAX && l->state != LINK_GONE && !(l->shut && !producing(l)); turn++) {
+	for (int turn = 0; turn < PUMP_MAX && l->state != LINK_GONE && !(l->shut && !producing(l));
+	     turn++) {
 		for (int i = 0; i < HANDOFF_BATCH; i++)
 			in[i] = (struct handoff_in){ .bytes = in_bytes[i], .fd = -1 };
 		n = handoff_recv(l->fd, in, HANDOFF_BATCH);

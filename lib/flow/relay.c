@@ -312,8 +312,8 @@ lane_end(struct relay *r, struct lane *l)
 		to->settled = true;
 	rc = 0;
 	if (!l->discard && !(to == &r->b && r->cfg.keep_b)) {
-		/* what is no socket is closed by that: somebody else may hold it, too, and then epoll
-		 * would go on about it */
+		/* what is no socket is closed by that: somebody else may hold it, too, and then
+		 * epoll would go on about it */
 		if (to->split && stream_is(to->tp))
 			reactor_forget(r->reactor, &to->w);
 		rc = to->tp->ops->finish(to->tp);
@@ -545,8 +545,10 @@ relay_probe(struct relay *r)
 	for (int i = 0; i < 2; i++) {
 		struct transport *tp = s[i]->tp;
 
+		if (s[i]->settled)
+			continue;
 		takes |= side_takes(s[i]);
-		if (s[i]->settled || s[i]->unsent == 0)
+		if (s[i]->unsent == 0)
 			continue;
 		unsent = true;
 		if (tp->broken || (tp->wfd != -1 && socket_over(tp->wfd))) {
@@ -623,8 +625,6 @@ relay_judge(struct relay *r)
 		return false;
 	r->state = RELAY_FLUSHING;
 	r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
-	r->a.unsent = r->a.tp->ops->unsent(r->a.tp);
-	r->b.unsent = r->b.tp->ops->unsent(r->b.tp);
 	side_interest(r, &r->a);
 	side_interest(r, &r->b);
 	relay_probe(r);
@@ -701,13 +701,15 @@ static void
 relay_timer(struct timer *t)
 {
 	struct relay *r = (struct relay *)((char *)t - offsetof(struct relay, timer));
+	bool a_takes, b_takes;
 
 	if (r->state == RELAY_FLUSHING) {
 		relay_probe(r);
 		return;
 	}
-	/* who slowly takes what lies in the kernel is not silent */
-	if (side_takes(&r->a) | side_takes(&r->b))
+	a_takes = side_takes(&r->a);
+	b_takes = side_takes(&r->b);
+	if (a_takes || b_takes) /* who slowly takes what lies in the kernel is not silent */
 		r->moved_at = reactor_now(r->reactor);
 	if (reactor_now(r->reactor) < relay_deadline(r))
 		reactor_timer(r->reactor, &r->timer, relay_deadline(r));

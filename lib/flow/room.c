@@ -18,8 +18,8 @@ room_short(const char *failed, int error, const char *so)
 	int64_t now = clock_ms();
 
 	if (!last || now - last > EPISODE_MS)
-		log_event(LOG_L_WARN, NULL, "starved", NULL, "%s: %s; %s (raise the limit with ulimit -n)",
-		    failed, strerror(error), so);
+		log_event(LOG_L_WARN, NULL, "starved", NULL,
+		    "%s: %s; %s (raise the limit with ulimit -n)", failed, strerror(error), so);
 	last = now;
 }
 
@@ -33,6 +33,7 @@ room_for(unsigned live, unsigned each, unsigned keep)
 		return ROOM_MAX;
 	room = limit.rlim_cur > used ? (limit.rlim_cur - used) / each : 0;
 	if (room == 0)
-		room_short("taking no connections", EMFILE, "they wait where they come from until one has ended");
+		room_short("taking no connections", EMFILE,
+		    "they wait where they come from until one has ended");
 	return room < ROOM_MAX ? (unsigned)room : ROOM_MAX;
 }

@@ -276,5 +276,5 @@ socket_over(int fd)
 	socklen_t len = sizeof(info.tcpi_state);
 
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-	    info.tcpi_state == 7; /* TCP_CLOSE */
+	       info.tcpi_state == 7; /* TCP_CLOSE */
 }

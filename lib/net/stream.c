@@ -318,7 +318,10 @@ stream_new(int rfd, int wfd, bool owns, struct transport **ret)
 	s->t.ready = TP_READ | TP_WRITE;
 	s->owns = owns;
 	s->rkind = kind_of(rfd, &s->rsplice);
-	s->wkind = kind_of(wfd, &s->wsplice);
+	s->wkind = s->rkind;
+	s->wsplice = s->rsplice;
+	if (wfd != rfd)
+		s->wkind = kind_of(wfd, &s->wsplice);
 	s->tcp = s->wkind == SOCKET && is_tcp(wfd);
 	arm(s, true);
 	*ret = &s->t;

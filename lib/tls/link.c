@@ -337,8 +337,8 @@ link_free(struct tls_link *l)
 	free(l);
 }
 
-/* Armed, a close is a reset, also the one that the kernel does for a process that was killed: a bare
- * FIN is an empty answer to some clients. */
+/* Armed, a close is a reset, also the one that the kernel does for a process that was killed: a
+ * bare FIN is an empty answer to some clients. */
 static void
 arm(int fd, bool on)
 {
@@ -347,9 +347,9 @@ arm(int fd, bool on)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
-/* A bare reset is an empty success to some clients, as a bare FIN is (Python 3.11), so a fatal alert
- * goes before it, if it can go now.  OpenSSL has no call for one: a ticket that cannot be made ends
- * TLS 1.3 with internal_error; TLS 1.2 gets a record that its keys have not made. */
+/* A bare reset is an empty success to some clients, as a bare FIN is (Python 3.11), so a fatal
+ * alert goes before it, if it can go now.  OpenSSL has no call for one: a ticket that cannot be
+ * made ends TLS 1.3 with internal_error; TLS 1.2 gets a record that its keys have not made. */
 static void
 say_failed(struct tls_link *l)
 {
