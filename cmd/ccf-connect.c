@@ -318,6 +318,7 @@ hand_on(struct hub *h)
 	describe(handed_fd, &env);
 	tell_from(&handed_tell, &env);
 	handed.ops = &handed_ops;
+	socket_reset(handed_fd); /* armed: who dies with it has cut it */
 	rc = link_conn(l, &handed, &env, handed_fd);
 	env_free(&env);
 	if (rc < 0)

@@ -369,6 +369,29 @@ waiting_too() {
 	done
 }
 
+@test "reset after its end, before it could have seen ours, is 18, whichever the tool sees first" {
+	local role
+
+	for role in connect listen; do
+		rm -f go
+		from_pipe sh -c 'echo; until [ -e go ]; do sleep 0.02; done'
+		face "$role" -- read=1 await=go end reset
+		let_go
+		await_line peer.out '^read'
+		kill -STOP "${PID[tool]}"
+		touch go
+		ends_with 0 peer
+		ends_with 0 feeder
+		kill -CONT "${PID[tool]}"
+		ends_with 18 tool
+
+		from_pipe tail -f /dev/null
+		face "$role" -- end reset
+		let_go
+		ends_with 18 tool
+	done
+}
+
 @test "whoever reads from a tool that was killed sees a cut, and not an end" {
 	local role
 
@@ -398,6 +421,42 @@ waiting_too() {
 		ends_with 23 tool
 		await_line peer.out '^rest 0 reset'
 	done
+}
+
+@test "23 when standard output takes nothing: a full disk, a socket that nobody reads any more" {
+	random data 100000
+	peer send=data rest
+	TOOL_OUT=/dev/full
+	tool ccf-connect "$PEER"
+	ends_with 23 tool
+	await_line tool.log 'standard output went away: stdout-failed: No space left'
+
+	unset TOOL_OUT
+	peer send=data rest
+	expect_status 23 python3 - "$PEER" <<-'END'
+		import socket, subprocess, sys
+		here, there = socket.socketpair()
+		here.close()
+		sys.exit(subprocess.call(["ccf-connect", sys.argv[1]], stdin=subprocess.DEVNULL, stdout=there))
+	END
+}
+
+@test "a standard input that was cut is a cut: 18, and the peer sees one" {
+	peer read=5 rest
+	expect_status 18 python3 - "$PEER" <<-'END'
+		import os, socket, struct, subprocess, sys
+		with socket.create_server(("127.0.0.1", 0)) as server:
+		    here = socket.create_connection(server.getsockname())
+		    there = server.accept()[0]
+		child = subprocess.Popen(["ccf-connect", sys.argv[1]], stdin=there, stdout=subprocess.DEVNULL)
+		here.sendall(b"hello")
+		while not "read" in open("peer.out").read():
+		    pass
+		here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+		here.close()
+		sys.exit(child.wait())
+	END
+	await_line peer.out '^rest 0 reset'
 }
 
 @test "bulk goes where no splice can: to /dev/null, and to a file that is open for appending" {

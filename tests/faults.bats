@@ -445,6 +445,35 @@ start_one() {	# start_one NAME: one of the tools of the next test
 	[ "$(grep -c 'closed: link-lost' lst.log)" -gt 0 ]
 }
 
+@test "a link that is closed without a word is said once, and dialled less and less often" {
+	local role
+
+	for role in --from --to; do
+		rm -f path term.log
+		spawn rude python3 -c 'import socket, time
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.bind("path")
+server.listen()
+server.accept()
+begun = time.monotonic()
+for _ in range(5):
+    server.accept()
+print("five more in", round(time.monotonic() - begun, 1), flush=True)
+while True:
+    server.accept()'
+		eventually test -S path
+		if [ "$role" = --from ]; then
+			spawn term ccf-tlsterm --plaintext --from path --app echo
+		else
+			spawn term ccf-tlsterm --plaintext --from p --to dial:path
+		fi
+		await_line rude.out 'five more in ([2-9]|1\.[4-9])'
+		lines 1 term.log "$role path: the other side closed the link without a word; trying on"
+		stop term
+		stop rude
+	done
+}
+
 # --- what ccf-tlsterm ends with ---
 
 # per_connection ARG...: a listener that starts `ccf-tlsterm ARG...` for each connection; statuses go to STATUS.

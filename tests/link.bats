@@ -515,8 +515,11 @@ all_endure() {
 		[conn]='a conn from a consumer' [bare-adopt]='an adopt without its descriptor'
 		[ready]='a ready from a producer' [drain]='a drain from a producer' [adopt]='an adopt from a producer'
 		[second-hello]='a second hello'
-		[id-zero]='a connection number .*' [same-id]='a connection number .*' [smaller-id]='a connection number .*'
+		[id-zero]='a connection number that is not larger than the last'
+		[same-id]='a connection number that is not larger than the last'
+		[smaller-id]='a connection number that is not larger than the last'
 		[bare-conn]='a conn without its descriptor' ["connect_from bare-conn"]='goes on'
+		[withdrawn]='a conn without its descriptor' ["connect_from withdrawn"]='goes on'
 		[never-reads]='more connections than were granted'
 	)
 
@@ -559,6 +562,16 @@ all_endure() {
 	all_endure harmless
 }
 
+@test "what a consumer says of a connection that is not open, or not his to give, is ignored" {
+	local -A WHY=(
+		[adopts-twice]='goes on' [speaks-after-closed]='goes on' [adopts-a-dead-one]='goes on'
+		[grants-much-with-everything]='goes on'
+	)
+
+	endures listen_to conn
+	endures terminate_to conn
+}
+
 @test "a connection that nobody granted ends its own link only" {
 	local -A WHY=([uncredited]='more connections than were granted' [uncredited-question]='more connections than were granted')
 
@@ -589,8 +602,11 @@ all_endure() {
 	terminate_from
 	spawn con ccf-connect --from bind:hub2 "$ECHO"
 	spawn lst ccf-listen --to hub3 rpc=127.0.0.1:0
+	spawn pair python3 "$HERE/peer/hostile.py" pair producer silence ccf-connect --from '{fd}' "$ECHO"
 	spawn quiet python3 "$HERE/peer/hostile.py" speechless --good "$GOOD" hub hub2 hub3
 	ends_with 0 quiet
+	ends_with 0 pair
+	grep -qx 'status 76' pair.out # no other link can come
 	[ "$(grep -c closed quiet.out)" = 3 ]
 	for name in tls con lst; do
 		[ "$(grep -c 'link with an unknown tool ended: no hello in time' "$name.log")" = 1 ]

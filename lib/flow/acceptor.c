@@ -114,6 +114,7 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 	struct accepted *c = l ? accepted_new(a, env) : NULL;
 	int rc = -ENOMEM;
 
+	socket_reset(fd); /* armed: who dies with it on his hands, or before he read it, has cut it */
 	if (c) {
 		c->handed.ops = &handed_ops;
 		rc = link_conn(l, &c->handed, env, fd);
@@ -124,7 +125,6 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 			(void)link_eof(&c->handed);
 		return;
 	}
-	socket_reset(fd);
 	close(fd);
 	if (c)
 		accepted_over(c, "no-sink", CCF_UNAVAILABLE, "us", 0, 0);

@@ -110,7 +110,7 @@ dial_needs(struct dial *d, const struct endpoint_need *first)
 	}
 	if (endpoint_over(&d->ep)) {
 		reactor_timer(d->with->reactor, &d->timer, CLOCK_NEVER);
-		reactor_later(d->with->reactor, &d->task);
+		reactor_later(d->with->reactor, &d->tell);
 		return;
 	}
 	reactor_timer(d->with->reactor, &d->timer, need.deadline);
@@ -122,14 +122,18 @@ dial_needs(struct dial *d, const struct endpoint_need *first)
 }
 
 static void
-dial_task(struct task *t)
+dial_begin(struct task *t)
 {
-	struct dial *d = (struct dial *)((char *)t - offsetof(struct dial, task));
+	dial_step((struct dial *)((char *)t - offsetof(struct dial, begin)), EP_START);
+}
 
-	if (endpoint_over(&d->ep))
-		d->done(d);
-	else
-		dial_step(d, EP_START);
+/* A task of its own: what is connected at once is told of in the same turn. */
+static void
+dial_tell(struct task *t)
+{
+	struct dial *d = (struct dial *)((char *)t - offsetof(struct dial, tell));
+
+	d->done(d);
 }
 
 void
@@ -139,14 +143,15 @@ dial_start(struct dial *d, struct dialler *with, const struct endpoint_plan *pla
 	*d = (struct dial){ .with = with, .done = done };
 	endpoint_init(&d->ep, plan);
 	d->timer.fire = dial_time;
-	d->task.run = dial_task;
+	d->begin.run = dial_begin;
+	d->tell.run = dial_tell;
 	dial_restart(d);
 }
 
 void
 dial_restart(struct dial *d)
 {
-	reactor_later(d->with->reactor, &d->task);
+	reactor_later(d->with->reactor, &d->begin);
 }
 
 void
@@ -156,7 +161,8 @@ dial_stop(struct dial *d)
 		return;
 	dial_unwatch(d);
 	reactor_timer(d->with->reactor, &d->timer, CLOCK_NEVER);
-	reactor_drop(d->with->reactor, &d->task);
+	reactor_drop(d->with->reactor, &d->begin);
+	reactor_drop(d->with->reactor, &d->tell);
 	if (d->with->resolver)
 		resolver_cancel(d->with->resolver, &d->lookup);
 	endpoint_close(&d->ep);

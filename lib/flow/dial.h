@@ -17,7 +17,7 @@ struct dial { /* lies in its owner; not moved while under way */
 	void (*done)(struct dial *); /* ep.state is CONNECTED (endpoint_take_fd) or a failure; called from the reactor */
 	struct watch watch;
 	struct timer timer;
-	struct task task;
+	struct task begin, tell;
 	struct lookup lookup;
 	bool watching;
 };

@@ -464,7 +464,7 @@ heard_conn(struct link *l, const struct note *n, int *fd, bool starved)
 	if (producing(l))
 		return "a conn from a consumer";
 	if (n->id <= l->last_id)
-		return "a connection number used twice";
+		return "a connection number that is not larger than the last";
 	if (l->credit == 0)
 		return "more connections than were granted";
 	l->last_id = n->id;

@@ -60,6 +60,7 @@ struct relay {
 	struct lane in, out; /* from the peer, to the peer */
 	enum relay_state state;
 	struct side *failed;
+	bool refused; /* it failed to take what it was given */
 	int error;
 	struct timer timer;
 	struct task task;
@@ -121,8 +122,10 @@ lane_refused(struct relay *r, struct lane *l, int error)
 	if (l->to == &r->b && r->cfg.indifferent && (error == -EPIPE || error == -ECONNRESET)) {
 		lane_drop(l);
 		l->discard = true;
-	} else
-		fail(r, l->to, error);
+		return;
+	}
+	r->refused = r->refused || !r->failed;
+	fail(r, l->to, error);
 }
 
 static int
@@ -308,7 +311,7 @@ lane_end(struct relay *r, struct lane *l)
 		return;
 	}
 	/* a close_notify that finds the peer gone is no loss: many clients do not wait for it */
-	if (to->tp->ended && to->tp->ops->unsent(to->tp) == 0)
+	if (!stream_is(to->tp) && to->tp->ended && to->tp->ops->unsent(to->tp) == 0)
 		to->settled = true;
 	rc = 0;
 	if (!l->discard && !(to == &r->b && r->cfg.keep_b)) {
@@ -484,7 +487,9 @@ static const char *
 reason_of(const struct relay *r)
 {
 	if (r->cfg.stdio && r->failed == &r->b)
-		return r->error == EPIPE ? "stdout-gone" : "stdio-failed";
+		return !r->refused	   ? "stdin-failed"
+		       : r->error == EPIPE ? "stdout-gone"
+					   : "stdout-failed";
 	if (r->failed->tp->bare_end && r->failed == &r->a)
 		return "no-close-notify";
 	switch (r->error) {
@@ -509,7 +514,9 @@ relay_failed(struct relay *r)
 		.by = r->failed == &r->a ? "peer" : "inner" };
 
 	if (r->cfg.stdio && r->failed == &r->b)
-		end.status = r->error == EPIPE ? CCF_STDOUT : CCF_SYSTEM;
+		end.status = r->refused		      ? CCF_STDOUT
+			     : r->error == ECONNRESET ? CCF_CUT
+						      : CCF_SYSTEM;
 	relay_over(r, &end, true);
 }
 

@@ -5,7 +5,8 @@
       Dials PATH once for each DEED, and prints "DEED ended" if that was the end of the link, "DEED goes on" if it was
       not.  Its hello says tool=DEED.  Meanwhile the echo at --good has to answer: a connection that is open all the
       time, and after each deed a new one.
-  hostile.py deeds ROLE CLASS	lists the DEEDs of a class: shape, place, hello, descriptor, credit, empty, harmless
+  hostile.py deeds ROLE CLASS	lists the DEEDs of a class: shape, place, hello, descriptor, credit, empty,
+      silence, conn, harmless
   hostile.py pair ROLE DEED CMD...	by a socketpair: {fd} in CMD is its other end; prints CMD's exit status, too
   hostile.py ticket DEED [again]	a producer that writes a ticket; after the DEED it ends, or greets once more and behaves
   hostile.py reads DEED	a consumer that reads a ticket, and ends after the DEED
@@ -33,7 +34,8 @@ def say(*words):
 # ---- the deeds: CLASS -> NAME -> (roles, what it is: bytes to send, or a function of the peer) ----
 
 BOTH = ("consumer", "producer")
-DEEDS = {"shape": {}, "place": {}, "hello": {}, "descriptor": {}, "credit": {}, "empty": {}, "harmless": {}}
+DEEDS = {"shape": {}, "place": {}, "hello": {}, "descriptor": {}, "credit": {}, "empty": {}, "silence": {},
+         "conn": {}, "harmless": {}}
 
 
 def sends(kind, roles=BOTH, **packets):
@@ -89,6 +91,14 @@ def bare_conn(peer):
     """To one that can give it is a question."""
     peer.last = 1
     peer.link.conn(1, {"PROTO": "TCP"})
+
+
+@deed("place", "producer")
+def withdrawn(peer):
+    """The question, and that it is one no more: the answer may cross that."""
+    for peer.last in range(1, 9):
+        peer.link.conn(peer.last, {"PROTO": "TCP"})
+        peer.link.closed(peer.last, "client-gone", 18)
 
 
 @deed("place", "producer")
@@ -224,6 +234,63 @@ def empty_first(peer):
     peer.bare(b"")
 
 
+@deed("silence")
+def silence(peer):
+    peer.greeted = False
+
+
+@deed("conn", "consumer")
+def adopts_twice(peer):
+    """What was taken, or adopted before, cannot be adopted: that descriptor is closed, and the first one serves."""
+    client, m = peer.client()
+    ours, given = socket.socketpair()
+    if m.fd is None:
+        peer.link.adopt(m.id, given.detach())
+    else:
+        ours = socket.socket(fileno=m.fd)
+    for _ in range(3):
+        peer.with_descriptors(encode("adopt", id=m.id), 1)
+    threading.Thread(target=serve, args=(peer.link, m.id, ours), daemon=True).start()
+    echoed(client)
+
+
+@deed("conn", "consumer")
+def speaks_after_closed(peer):
+    """And the client is cut, for nobody served it."""
+    client, m = peer.client()
+    if m.fd is not None:
+        os.close(m.fd)
+    for _ in range(3):
+        peer.link.closed(m.id, "no-wish", 69)
+        peer.link.eof(m.id)
+        peer.with_descriptors(encode("adopt", id=m.id), 1)
+    with contextlib.suppress(ConnectionError):
+        while client.recv(1):
+            pass
+
+
+@deed("conn", "consumer")
+def adopts_a_dead_one(peer):
+    client, m = peer.client()
+    if m.fd is not None:
+        os.close(m.fd)
+        return peer.link.closed(m.id, "no-wish", 69)
+    peer.with_descriptors(encode("adopt", id=m.id), 1)
+    with contextlib.suppress(ConnectionError):
+        while client.recv(1):
+            pass
+
+
+@deed("conn", "consumer")
+def grants_much_with_everything(peer):
+    client, m = peer.client()
+    if m.fd is None:
+        peer.link.adopt(m.id, pair()[0].detach(), ready=2**32 - 1)
+    else:
+        os.close(m.fd)
+        peer.link.closed(m.id, "no-wish", 69, 2**64 - 1, 2**64 - 1, ready=2**32 - 1)
+
+
 @deed("harmless")
 def on_an_unknown(peer):
     for _ in range(100):
@@ -276,7 +343,7 @@ class Peer:
 
     def __init__(self, sock, role, name, modes="take,give", token=None):
         self.sock, self.role, self.name, self.last = sock, role, name, 0
-        self.link = Link(sock, role, modes, token, name)
+        self.link, self.good = Link(sock, role, modes, token, name), None
         self.greeted = False
 
     def greet(self, wait=True, **hello):
@@ -285,6 +352,12 @@ class Peer:
         self.link.greet(LIMIT)
         while wait and self.role == "producer" and (m := self.link.recv(LIMIT)) and m.verb != "ready":
             pass
+
+    def client(self):
+        """A client comes while we have the fewest connections, so it is ours: its socket, and the conn."""
+        self.link.ready(1)
+        sock = socket.create_connection(self.good, LIMIT)
+        return sock, self.link.recv(LIMIT)
 
     def bare(self, packet):
         """Instead of a hello."""
@@ -302,11 +375,12 @@ class Peer:
         what = next(deeds[self.name][1] for deeds in DEEDS.values() if self.name in deeds)
         kind = next(kind for kind, deeds in DEEDS.items() if self.name in deeds)
         try:
-            if kind != "hello" and self.name not in ("version-99", "empty-first"):
+            if kind not in ("hello", "silence") and self.name not in ("version-99", "empty-first"):
                 self.greet(wait=kind != "credit")
             self.link.raw(what) if isinstance(what, bytes) else what(self)
             return self.goes_on() if self.greeted else not self.ends()
-        except (BrokenPipeError, ConnectionResetError, Malformed):
+        except (ConnectionError, Malformed) as fault:
+            print(self.name, fault, file=sys.stderr)
             return False
 
     def ends(self):
@@ -379,6 +453,7 @@ def deeds(args):
     neighbour.check()
     for name in args.deed:
         peer = Peer(dial(args.path), args.what, name, token=args.token)
+        peer.good = neighbour.address
         say(name, "goes on" if peer.do() else "ended")
         peer.link.close()
         neighbour.check()
@@ -454,17 +529,20 @@ def thousand(args):
     signal.sigwait([signal.SIGUSR1])
 
 
-def echo(link, message):
-    """Serves one connection, in a thread of its own."""
-    sock = socket.socket(fileno=message.fd)
+def serve(link, id, sock):
+    """One connection, in a thread of its own."""
     sock.setblocking(True)
-    say("echo", message.id)
     with contextlib.suppress(OSError):
         while data := sock.recv(MAX):
             sock.sendall(data)
-        link.finish(message.id, sock)
+        link.finish(id, sock)
     sock.close()
-    link.closed(message.id, ready=1)
+    link.closed(id, ready=1)
+
+
+def echo(link, message):
+    say("echo", message.id)
+    serve(link, message.id, socket.socket(fileno=message.fd))
 
 
 def echoes(link):

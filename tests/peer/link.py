@@ -80,6 +80,13 @@ def listen(path, mode=0o600):
     return sock
 
 
+def disarm(fd):
+    """A TCP descriptor travels armed: as it is, our close would be a reset."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+
+
 class Link:
     """One link, either role.  A thread reads it all the time, so whoever writes may wait."""
 
@@ -159,6 +166,7 @@ class Link:
             message.starved = bool(flags & socket.MSG_CTRUNC)
             if message.verb in ("conn", "adopt") and fds:
                 message.fd = fds.pop()
+                disarm(message.fd)
             return message
         finally:
             for fd in fds:

@@ -148,6 +148,23 @@ CASE(the_block_never_exceeds_its_bound)
 	env_free(&e);
 }
 
+CASE(there_are_never_more_names_than_its_bound)
+{
+	struct env e = { 0 };
+	char name[32];
+
+	for (int i = 0; i < 2 * ENV_NAMES_MAX; i++) {
+		snprintf(name, sizeof(name), "CCF_%d", i);
+		CHECK_INT(env_set(&e, name, ""), 0);
+		CHECK(count(&e) <= ENV_NAMES_MAX);
+	}
+	CHECK_INT(count(&e), ENV_NAMES_MAX);
+	CHECK(strncmp(env_get(&e, "CCF_OMITTED"), "CCF_255 CCF_256 ", 16) == 0);
+	CHECK_INT(env_set(&e, "CCF_7", "new"), 0); /* who is there may change */
+	CHECK_STR(env_get(&e, "CCF_7"), "new");
+	env_free(&e);
+}
+
 CASE(an_env_may_be_fed_from_itself)
 {
 	struct env e = { 0 };
@@ -225,6 +242,7 @@ main(void)
 	    RUN(a_value_that_is_too_long_is_left_out_and_named),
 	    RUN(certificates_are_bounded_together),
 	    RUN(the_block_never_exceeds_its_bound),
+	    RUN(there_are_never_more_names_than_its_bound),
 	    RUN(an_env_may_be_fed_from_itself),
 	    RUN(a_copy_is_equal_and_independent),
 	    RUN(the_process_is_taken_from_scrubbed_and_given_to),
