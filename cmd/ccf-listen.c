@@ -84,7 +84,6 @@ hub_ended(struct hub *h, int status)
 	log_event(LOG_L_INFO, NULL, "sink-ended", NULL, "the consumer is gone for good: ending");
 	if (!tool.draining)
 		tool.exit_status = status;
-	tool.draining = true;
 	acceptors_close(&all);
 }
 

@@ -799,13 +799,13 @@ arrived() {
 @test "who takes the last bytes slowly is waited for: neither --flush-timeout nor --idle-timeout is over while he does" {
 	random data 30000
 	TOOL_IN=data
-	face connect --flush-timeout 1s -- --small end slow=65536
+	face connect --flush-timeout 1500ms -- --small end slow=65536
 	ends_with 0 tool
 	ends_with 0 peer
 	await_line peer.out '^slow 30000 ended'
 
 	from_pipe sh -c 'cat data; exec tail -f /dev/null'
-	face connect --idle-timeout 1s -- --small slow=65536
+	face connect --idle-timeout 1500ms -- --small slow=65536
 	let_go
 	ends_with 28 tool
 	await_line peer.out '^slow 30000 reset'
@@ -813,8 +813,8 @@ arrived() {
 
 @test "--half-close-timeout counts from the end, not from what was said before it" {
 	random reply 1000
-	from_pipe sleep 2
-	face connect --half-close-timeout 1500ms -- rest wait=0.3 send=reply end
+	from_pipe sleep 2.5
+	face connect --half-close-timeout 2s -- rest wait=0.3 send=reply end
 	let_go
 	ends_with 0 tool
 	cmp reply tool.out

@@ -76,7 +76,8 @@ at_peer() {
 	says "hello" "$LISTEN"
 	await_line one.out '^conn 1 rpc#1 take$'
 	await_line one.out '^closed 1 done 0 5 5$'
-	await_line one.out '^env 1 CCF_ACCEPTED=[0-9]+ CCF_CONN_ID=rpc#1 CCF_INTERFACE=rpc PROTO=TCP TCPLOCALIP=127.0.0.1 TCPLOCALPORT=[0-9]+ TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+$'
+	await_line one.out "^env 1 CCF_ACCEPTED=[0-9]+ CCF_CONN_ID=rpc#1 CCF_INTERFACE=rpc PROTO=TCP TCPLOCALIP=127.0.0.1 \
+TCPLOCALPORT=${LISTEN##*:} TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+\$"
 	await_line lst.log 'rpc#1 .*closed: done, by inner, 5 bytes in, 5 out'
 	stop lst
 	[ "$ended" = 0 ]
@@ -167,7 +168,8 @@ at_peer() {
 @test "a producer in another language has its TLS ended by ccf-tlsterm, on a TCP connection and on a stream" {
 	certs
 	peer one produce hub --listen 127.0.0.1:0 --count 2
-	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from hub -- sh -c 'cat; echo "$PROTO $CCF_CONN_ID" >>seen'
+	spawn tls ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" --from hub -- \
+	    sh -c 'cat; echo "$PROTO $CCF_CONN_ID" >>seen'
 	at_peer one
 	says_tls "hello" "$LISTEN"
 	says_tls "hello" "$LISTEN"
@@ -263,7 +265,8 @@ at_peer() {
 }
 
 @test "both roles go by an inherited descriptor" {
-	spawn pair python3 "$HERE/peer/with_pair.py" lst ccf-listen --ready-fd 9 --address-file a.json --to '{to}' rpc=127.0.0.1:0 + \
+	spawn pair python3 "$HERE/peer/with_pair.py" \
+	    lst ccf-listen --ready-fd 9 --address-file a.json --to '{to}' rpc=127.0.0.1:0 + \
 	    one python3 "$HERE/peer/handoff.py" consume '{from}' --echo
 	await_line lst.log "rpc: listening"
 	says "hello" "$(address a.json rpc)"
@@ -271,7 +274,8 @@ at_peer() {
 	[ "$(grep -c 'ended 0$' pair.out)" = 2 ]
 
 	echo_server
-	spawn pair2 python3 "$HERE/peer/with_pair.py" two sh -c 'exec python3 "$0" produce "$1" --listen 127.0.0.1:0 >two.out' "$HERE/peer/handoff.py" '{to}' + \
+	spawn pair2 python3 "$HERE/peer/with_pair.py" \
+	    two sh -c 'exec python3 "$0" produce "$1" --listen 127.0.0.1:0 >two.out' "$HERE/peer/handoff.py" '{to}' + \
 	    con ccf-connect --from '{from}' "$ECHO"
 	at_peer two
 	says "hello" "$LISTEN"
@@ -573,13 +577,13 @@ all_endure() {
 }
 
 @test "a connection that nobody granted ends its own link only" {
-	local -A WHY=([uncredited]='more connections than were granted' [uncredited-question]='more connections than were granted')
+	local why='more connections than were granted'
 
 	spawn tls ccf-tlsterm --plaintext --from bind:hub --to nobody
 	hostile producer "$PWD/hub" uncredited uncredited-question >deeds.out
 	IT=tls
-	judge uncredited "${WHY[uncredited]}"
-	judge uncredited-question "${WHY[uncredited-question]}"
+	judge uncredited "$why"
+	judge uncredited-question "$why"
 	stop tls
 	[ "$ended" = 0 ]
 }
@@ -653,8 +657,11 @@ all_endure() {
 }
 
 @test "a flood of broken links is summed up in the log" {
+	local deeds
+
 	attacked listen_to
-	hostile consumer hub --good "$GOOD" $(yes half | head -n 30) >deeds.out
+	mapfile -t deeds < <(yes half | head -n 30)
+	hostile consumer hub --good "$GOOD" "${deeds[@]}" >deeds.out
 	[ "$(grep -c ' ended$' deeds.out)" = 30 ]
 	[ "$(grep -c 'link with half ended' lst.log)" = 10 ]
 	spared
@@ -724,15 +731,19 @@ says_status() {
 
 # --- who may, and how it ends ---
 
+as_user() {
+	"${AS_USER[@]}" timeout $((LIMIT * 2)) python3 "$HERE/peer/hostile.py" "$@"
+}
+
 @test "another user is refused, whoever dialled, and let in by --peer-user" {
 	requires root
 	shared_dir
 	spawn lst ccf-listen --ready-fd 9 --socket-mode 0666 --to hub rpc=127.0.0.1:0
-	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer hub version-99 >deeds.out
+	as_user consumer hub version-99 >deeds.out
 	grep -qx 'version-99 ended' deeds.out
 	[ "$(grep -c 'ended: its user is neither ours nor root (--peer-user allows another)' lst.log)" = 1 ]
 	spawn lst2 ccf-listen --ready-fd 9 --socket-mode 0666 --peer-user "${CCF_UID:-65534}" --to hub2 rpc=127.0.0.1:0
-	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer hub2 version-99 | grep -qx 'version-99 goes on'
+	as_user consumer hub2 version-99 | grep -qx 'version-99 goes on'
 
 	echo_server
 	spawn one "${AS_USER[@]}" python3 "$HERE/peer/handoff.py" produce "$PWD/hub3" --listen 127.0.0.1:0
@@ -752,10 +763,10 @@ says_status() {
 	exec {pipe}<>out
 	SPAWN_OUT=out spawn lst ccf-listen --ready-fd 9 --to - rpc=127.0.0.1:0
 	read -r -t "$LIMIT" -u "$pipe" _ _ token path
-	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" version-99 | grep -qx 'version-99 ended'
-	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" --token "${token//?/0}" version-99 | grep -qx 'version-99 ended'
+	as_user consumer "$path" version-99 | grep -qx 'version-99 ended'
+	as_user consumer "$path" --token "${token//?/0}" version-99 | grep -qx 'version-99 ended'
 	[ "$(grep -c "ended: its user is neither ours nor root, and its token is not the ticket's" lst.log)" = 2 ]
-	"${AS_USER[@]}" python3 "$HERE/peer/hostile.py" consumer "$path" --token "$token" version-99 | grep -qx 'version-99 goes on'
+	as_user consumer "$path" --token "$token" version-99 | grep -qx 'version-99 goes on'
 	hostile consumer "$path" version-99 | grep -qx 'version-99 goes on' # root needs none
 	exec {pipe}>&-
 	ends_with 0 lst
@@ -814,7 +825,7 @@ ends_pair() {
 
 # no_ticket STATUS PATTERN TEXT
 no_ticket() {
-	run --separate-stderr timeout "$LIMIT" ccf-connect --from - 127.0.0.1:9 < <(printf "$3")
+	run --separate-stderr timeout "$LIMIT" ccf-connect --from - 127.0.0.1:9 < <(printf %b "$3")
 	[ "$status" = "$1" ]
 	[[ $stderr =~ $2 ]]
 	[ "${#stderr_lines[@]}" = 1 ]

@@ -19,7 +19,7 @@
   hostile.py environment PATH	a producer of 32 connections with 32 KiB of environment each, all at once
   hostile.py through FROM TO	the same, and the consumer behind, which reads nothing until all are under way
 """
-import argparse, array, contextlib, os, resource, select, signal, socket, subprocess, sys, threading
+import argparse, contextlib, os, resource, select, signal, socket, subprocess, sys, threading
 
 sys.dont_write_bytecode = True  # nothing of ours stays in the tree
 from link import MAX, Link, Malformed, dial, encode, listen, ticket_make, ticket_read
@@ -57,7 +57,8 @@ sends("shape",
       after_environment=b"closed\0id=1\0SSL_X=1\0reason=x\0", many=b"later\0" + b"x=\0" * 513,
       oversized=b"later\0x=" + b"y" * (MAX - 8) + b"\0")
 sends("harmless",
-      unknown_verb=b"later\0x=1\0x=2\0", unknown_field=b"eof\0id=9\0colour=red\0", largest=b"later\0x=" + b"y" * (MAX - 9) + b"\0",
+      unknown_verb=b"later\0x=1\0x=2\0", unknown_field=b"eof\0id=9\0colour=red\0",
+      largest=b"later\0x=" + b"y" * (MAX - 9) + b"\0",
       environment=b"eof\0id=9\0LD_PRELOAD=/x\0", unknown_id=b"closed\0id=77\0reason=x\0status=255\0",
       leading_zeros=b"eof\0id=00000000000000000000000000000000000000001\0")
 sends("place", roles=("consumer",), conn=b"conn\0id=1\0PROTO=TCP\0", bare_adopt=b"adopt\0id=1\0")
