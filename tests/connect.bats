@@ -476,7 +476,7 @@ cut_short() {
 @test "--reconnect after a close in mid-stream: the same" {
 	head -c 20000000 /dev/urandom >much
 	cut_short fin,wait
-	grep -q 'disconnected (left)' con.log
+	grep -qE 'disconnected \((left|reset)\)' con.log	# its close resets what it had not read
 }
 
 @test "--reconnect without anybody there any more ends with 7, and says what was never sent" {

@@ -789,7 +789,7 @@ arrived() {
 	for role in connect listen; do
 		rm -f go
 		TOOL_IN=data
-		face "$role" --flush-timeout 200ms -- --small end state=09,0B await=go rest
+		face "$role" --flush-timeout 200ms -- --small end await=go rest
 		ends_with 28 tool
 		touch go
 		await_line peer.out '^rest [0-9]* reset'

@@ -547,7 +547,7 @@ static void
 relay_probe(struct relay *r)
 {
 	struct side *s[2] = { &r->a, &r->b };
-	bool unsent = false, takes = false;
+	bool unsent = false, takes = false, over;
 
 	for (int i = 0; i < 2; i++) {
 		struct transport *tp = s[i]->tp;
@@ -557,8 +557,11 @@ relay_probe(struct relay *r)
 		takes |= side_takes(s[i]);
 		if (s[i]->unsent == 0)
 			continue;
+		over = tp->wfd != -1 && socket_over(tp->wfd);
+		if (over && tp->ops->unsent(tp) == 0) /* acknowledged just now, and closed by that */
+			continue;
 		unsent = true;
-		if (tp->broken || (tp->wfd != -1 && socket_over(tp->wfd))) {
+		if (tp->broken || over) {
 			fail(r, s[i], ECONNRESET);
 			relay_failed(r);
 			return;

@@ -527,7 +527,8 @@ term_shake(struct term *t)
 		    why ? why : strerror(-rc));
 	}
 	reactor_forget(t->of->cfg.reactor, &t->watch);
-	t->tp->ops->close(t->tp, false); /* the alert that says why shall arrive */
+	socket_leave(t->tp->rfd); /* the alert that says why shall arrive */
+	t->tp->ops->close(t->tp, false);
 	t->tp = NULL;
 	term_fail(t, "handshake-failed", CCF_HANDSHAKE, "peer");
 }

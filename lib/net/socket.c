@@ -278,3 +278,13 @@ socket_over(int fd)
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
 	       info.tcpi_state == 7; /* TCP_CLOSE */
 }
+
+void
+socket_leave(int fd)
+{
+	char dropped[4096];
+
+	(void)shutdown(fd, SHUT_WR);
+	for (int i = 0; i < 64 && recv(fd, dropped, sizeof(dropped), MSG_DONTWAIT) > 0; i++)
+		;
+}

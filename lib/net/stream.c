@@ -219,9 +219,13 @@ stream_unsent(const struct transport *t)
 
 	if (!s->tcp || s->wkind == NOTHING || ioctl(t->wfd, SIOCOUTQ, &n) < 0 || n <= 0)
 		return 0;
-	if (getsockopt(t->wfd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-	    info.tcpi_state == TCP_CLOSE)
-		failed(&s->t, ECONNRESET);
+	if (getsockopt(t->wfd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+	    info.tcpi_state != TCP_CLOSE)
+		return n;
+	/* The last acknowledgement closes it, too, and may have come between the two questions. */
+	if (ioctl(t->wfd, SIOCOUTQ, &n) < 0 || n <= 0)
+		return 0;
+	failed(&s->t, ECONNRESET);
 	return n;
 }
 

@@ -2,8 +2,9 @@
 """load - what run.sh drives the tools with: "backend BYTES" prints the ports of three servers (echo, source of BYTES,
 sink); "WHAT PORT plain|tls N" is a client: connect N times, 64 bytes and back on each; N bytes down, or up, on each
 of 4 connections; rtt: N times 64 bytes and back over 64 connections."""
-import selectors, socket, ssl, sys, threading
+import contextlib, socket, ssl, sys, threading
 
+WIDE = {"connect": 16, "down": 4, "up": 4, "rtt": 64}
 CHUNK = bytes(1 << 17)
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
@@ -16,70 +17,54 @@ def spawn(target, *args):
     return thread
 
 
-def serve(how, size):
-    server = socket.create_server(("127.0.0.1", 0), backlog=1024)
-
-    def one(sock):
-        for at in range(0, size if how == "source" else 0, len(CHUNK)):
-            sock.sendall(CHUNK[:size - at])
-        while how != "source" and (data := sock.recv(1 << 17)):
-            if how == "echo":
-                sock.sendall(data)
-        sock.close()
-
-    def forever():
-        while True:
-            spawn(one, server.accept()[0])
-
-    spawn(forever)
-    return server.getsockname()[1]
+def pour(sock, size):
+    for at in range(0, size, len(CHUNK)):
+        sock.sendall(CHUNK[:size - at])
 
 
-def client():
-    sock = socket.create_connection(("127.0.0.1", int(sys.argv[2])), timeout=60)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return tls.wrap_socket(sock) if sys.argv[3] == "tls" else sock
-
-
-def connect(n):
-    for _ in range(n):
-        with client() as sock:
-            sock.sendall(bytes(64))
-            assert len(sock.recv(64)) == 64
-
-
-def down(n):
-    sock, got = client(), 0
-    while data := sock.recv(1 << 17):
+def drain(sock, answer=False):
+    got = 0
+    while data := sock.recv(len(CHUNK)):
         got += len(data)
-    assert got == n
+        if answer:
+            sock.sendall(data)
+    return got
 
 
-def up(n):
-    sock = client()
-    for at in range(0, n, len(CHUNK)):
-        sock.sendall(CHUNK[:n - at])
-    (sock.unwrap() if sys.argv[3] == "tls" else sock).shutdown(socket.SHUT_WR)
-    assert not sock.recv(1)
+def serve(server, one):
+    def session(sock):
+        with contextlib.suppress(OSError), sock:  # some peers end with a reset
+            one(sock)
+
+    while True:
+        spawn(session, server.accept()[0])
 
 
-def rtt(n):
-    selector = selectors.DefaultSelector()
-    for _ in range(64):
-        sock = client()
-        selector.register(sock, selectors.EVENT_READ)
-        sock.sendall(bytes(64))
-    while n > 0:
-        for key, _ in selector.select():
-            assert len(key.fileobj.recv(64)) == 64
-            key.fileobj.sendall(bytes(64))
-            n -= 1
+def run(what, port, kind, n):
+    sock = None
+    for _ in range(n if what in ("connect", "rtt") else 1):
+        if not sock or what == "connect":
+            sock = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = tls.wrap_socket(sock) if kind == "tls" else sock
+        if what in ("connect", "rtt"):
+            pour(sock, 64)
+            assert len(sock.recv(64)) == 64
+    if what == "down":
+        assert drain(sock) == n
+    elif what == "up":
+        pour(sock, n)
+        (sock.unwrap() if kind == "tls" else sock).shutdown(socket.SHUT_WR)
+        assert not sock.recv(1)
 
 
-if sys.argv[1] == "backend":
-    print(*(serve(how, int(sys.argv[2])) for how in ("echo", "source", "sink")), flush=True)
+what, *rest, n = sys.argv[1:]
+if what == "backend":
+    servers = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(3)]
+    for server, one in zip(servers, (lambda s: drain(s, True), lambda s: pour(s, int(n)), drain)):
+        spawn(serve, server, one)
+    print(*(server.getsockname()[1] for server in servers), flush=True)
     threading.Event().wait()
-wide = {"connect": 16, "down": 4, "up": 4, "rtt": 1}[sys.argv[1]]
-n = int(sys.argv[4]) // (wide if sys.argv[1] == "connect" else 1)
-for thread in [spawn(globals()[sys.argv[1]], n) for _ in range(wide)]:
+n = int(n) // WIDE[what] if what in ("connect", "rtt") else int(n)
+for thread in [spawn(run, what, *rest, n) for _ in range(WIDE[what])]:
     thread.join()
