@@ -1,0 +1,50 @@
+/* flow/term - one connection of a terminator; private to flow/terminator and flow/term_sink. */
+#ifndef FLOW_TERM_H
+#define FLOW_TERM_H
+
+#include "base/env.h"
+#include "flow/handed.h"
+#include "flow/relay.h"
+#include "flow/tell.h"
+#include "flow/terminator.h"
+
+/* SHAKING: the handshake.  WAITING: for credit of the sink.  ASKED: for an adopt.  MOVING: the
+ * relay has it. */
+enum term_state { TERM_SHAKING, TERM_WAITING, TERM_ASKED, TERM_MOVING };
+
+struct term {
+	struct terminator *of;
+	enum term_state state;
+	struct link_conn up, down; /* on the source's list, on the sink's list */
+	struct env env;
+	struct tell tell;
+	struct transport *tp; /* until the relay takes it */
+	struct watch watch;
+	struct timer
+	    timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
+	struct handed handed;	       /* our end of the pair is the AF_UNIX stream */
+	struct handed source;	       /* what we were handed is one; else its conn is NULL */
+	const struct transport *outer; /* what the relay took */
+	struct relay *relay;
+	struct child child;
+	int command_status; /* -1: still running, or none */
+	bool command_killed, gave_up_waiting, single;
+	struct relay_end end; /* with it only the COMMAND's status is missing */
+	TAILQ_ENTRY(term) link, waiter;
+	struct grave grave;
+};
+
+void term_enter(struct term *, enum term_state); /* the one door */
+void term_over(struct term *, const char *reason, int status, const char *by, uint64_t in, uint64_t out);
+/* Tells everybody, and frees. */
+void term_fail(struct term *, const char *reason, int status, const char *by);
+/* The same before the relay has it: the client is reset. */
+bool term_starved(struct term *, int rc);
+/* Was it a shortage of descriptors?  Then that has ended it, and the source is asked for nothing more for a while. */
+
+/* the three sinks; each begins the relay, now or (a link) when the answer is there, or ends the connection */
+void term_to_session(struct term *);
+void term_to_command(struct term *);
+void term_to_hub(struct term *);
+
+#endif
