@@ -380,7 +380,7 @@ class Peer:
                 self.greet(wait=kind != "credit")
             self.link.raw(what) if isinstance(what, bytes) else what(self)
             return self.goes_on() if self.greeted else not self.ends()
-        except (ConnectionError, Malformed) as fault:
+        except (OSError, Malformed) as fault:
             print(self.name, fault, file=sys.stderr)
             return False
 

@@ -118,7 +118,7 @@ class Store(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
         part = "%s.%d.part" % (path, self.connection.fileno())
         try:
-            with open(part, "wb") as f:
+            with open(part, "wb", buffering=0) as f:
                 for piece in self.body():
                     f.write(piece)
                     got += len(piece)
