@@ -1,6 +1,5 @@
 #include "flow/acceptor.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>

@@ -12,7 +12,6 @@
 #include "base/transport.h"
 #include "flow/lane.h"
 #include "net/socket.h"
-#include "net/stream.h"
 
 #define PROBE_LAST 64 /* ms between looks at SIOCOUTQ, at most */
 

@@ -1,5 +1,5 @@
-/* The first bytes of a client, whatever they are, to a TLS link: the handshake waits or fails, what it says about that
- * is printable, and nobody reads past what came. */
+/* The first bytes of a client, whatever they are, to a TLS link: the handshake waits or fails, what
+ * it says about that is printable, and nobody reads past what came. */
 #include <errno.h>
 #include <openssl/pem.h>
 #include <stdint.h>
