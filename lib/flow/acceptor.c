@@ -113,7 +113,8 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 	struct accepted *c = l ? accepted_new(a, env) : NULL;
 	int rc = -ENOMEM;
 
-	socket_reset(fd); /* armed: who dies with it on his hands, or before he read it, has cut it */
+	socket_reset(
+	    fd); /* armed: who dies with it on his hands, or before he read it, has cut it */
 	if (c) {
 		c->handed.ops = &handed_ops;
 		rc = link_conn(l, &c->handed, env, fd);
