@@ -123,12 +123,15 @@ fuzz: fuzzers ## run the fuzz targets by hand; F=NAME only that one, SECONDS=60 
 demo: $(TOOLS) ## bring the pipeline up, fetch a page through it, leave nothing behind
 	@BUILD=$(B) tests/demo.sh
 
+bench: $(TOOLS) ## CPU time beside the peers that are installed; root, some minutes
+	@BUILD=$(B) tests/bench/run.sh
+
 format: ## clang-format over every .c file
 	clang-format -i $(C_FILES)
 
 # Headers are laid out by hand: what holds for a prototype stands indented below it, which the formatter undoes.
 C_FILES  = $(wildcard lib/*/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c)
-SH_FILES = .ci/run $(wildcard tests/run tests/*.sh tests/*.bash completions/*.bash)
+SH_FILES = .ci/run $(wildcard tests/run tests/*.sh tests/*.bash tests/bench/*.sh completions/*.bash)
 # In bats every test is a subshell, and `run` sets variables that are read elsewhere.
 BATS_OFF = SC2015,SC2016,SC2030,SC2031,SC2034,SC2154,SC2317
 lint: lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy ## all that can be said without running; -k says all of it
@@ -212,5 +215,5 @@ clean: ## remove everything that was built
 help: ## this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-.PHONY: all units objects fuzzers fuzz-programs check san san-check fuzz demo format lint lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy deps install uninstall clean help
+.PHONY: all units objects fuzzers fuzz-programs check san san-check fuzz demo bench format lint lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy deps install uninstall clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

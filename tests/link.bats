@@ -271,6 +271,7 @@ TCPLOCALPORT=${LISTEN##*:} TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+\$"
 	await_line lst.log "rpc: listening"
 	says "hello" "$(address a.json rpc)"
 	stop pair
+	cat pair.out
 	[ "$(grep -c 'ended 0$' pair.out)" = 2 ]
 
 	echo_server
@@ -280,6 +281,7 @@ TCPLOCALPORT=${LISTEN##*:} TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+\$"
 	at_peer two
 	says "hello" "$LISTEN"
 	ends_with 0 pair2
+	cat pair2.out
 	[ "$(grep -c 'ended 0$' pair2.out)" = 2 ]
 }
 

@@ -312,7 +312,8 @@ lane_pump(struct relay *r, struct lane *l)
 		if (n == -EAGAIN)
 			return false;
 		if (n >= 0) {
-			r->moved_at = reactor_now(r->reactor);
+			if (!l->discard) /* what nobody wants keeps nobody alive */
+				r->moved_at = reactor_now(r->reactor);
 			left -= (size_t)n < left ? (size_t)n : left;
 		}
 		if (n == 0)

@@ -36,8 +36,8 @@ int64_t socket_acked(int fd);
  * accepted socket may count one too few); -errno */
 bool socket_was_up(int fd);
 /* TCP, of who connects: our SYN was acknowledged, though the connection may be cut by now */
-void socket_leave(int fd);			/* Ends our direction and drops what has come, so that the close that follows is no reset
-					 * that overtakes our last word */
+void socket_leave(int fd);			/* Ends our direction and drops what has come, so that the close that follows
+					 * is no reset that overtakes our last word */
 void socket_reset(int fd);
 /* SO_LINGER 0: the close that follows, if nobody else holds it, is a reset.  Does not close. */
 

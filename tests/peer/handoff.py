@@ -245,7 +245,8 @@ def main():
     if args.what == "produce" and not args.connect and not args.listen:
         parser.error("produce needs --connect or --listen")
     run = {"consume": consume, "produce": produce, "several": several}[args.what]
-    link = run(args, lambda *words: print(*words, file=out, flush=True))
+    # one write a line: threads speak at the same time
+    link = run(args, lambda *words: os.write(out.fileno(), (" ".join(map(str, words)) + "\n").encode()))
     if link.fault:
         raise Malformed(link.fault)
 
