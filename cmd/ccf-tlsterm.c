@@ -393,9 +393,12 @@ take_own(void)
 int
 main(int argc, char **argv)
 {
+	static char with[128];
 	int first, n, status;
 	char **command;
 
+	tls_about(with, sizeof(with));
+	tool.with = with;
 	tool.drain_timeout = 60000;
 	first = tool_begin(&opts, argc, argv);
 	command = tool_command(argc - first, argv + first, &n);

@@ -33,7 +33,8 @@ tool_exit(int status)
 static void
 tool_version(void)
 {
-	printf("%s (ccf-net) %s\n", tool.name, CCF_VERSION);
+	printf("%s (ccf-net) %s%s%s\n", tool.name, CCF_VERSION, tool.with ? ", " : "",
+	    tool.with ? tool.with : "");
 }
 
 _Noreturn void

@@ -16,6 +16,7 @@ struct hub_config;
 
 struct tool {
 	const char *name;
+	const char *with; /* a library that --version names too; NULL: none */
 	bool help, version, trace, v4, v6, quiet;
 	int verbose, log;
 	struct rlimit found; /* the descriptor limit a COMMAND gets back */

@@ -374,12 +374,15 @@ waiting_too() {
 
 	for role in connect listen; do
 		rm -f go
-		from_pipe sh -c 'echo; until [ -e go ]; do sleep 0.02; done'
+		rm -f over
+		mkfifo over
+		from_pipe sh -c 'echo; read -r _ <over'
 		face "$role" -- read=1 await=go end reset
 		let_go
 		await_line peer.out '^read'
 		kill -STOP "${PID[tool]}"
 		touch go
+		echo >over
 		ends_with 0 peer
 		ends_with 0 feeder
 		kill -CONT "${PID[tool]}"

@@ -1,8 +1,6 @@
 /* base/fds - see fds.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/fds.h"
@@ -59,25 +57,6 @@ int
 fds_set_cloexec(int fd, bool on)
 {
 	return set_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
-}
-
-/* An eventfd and not a dup: it needs a place in the system's file table too, as a socket does. */
-bool
-fds_spare(unsigned n)
-{
-	unsigned opened = 0;
-	int *fd, saved = errno;
-
-	fd = calloc(n ? n : 1, sizeof(*fd));
-	if (!fd)
-		return false;
-	while (opened < n && (fd[opened] = eventfd(0, EFD_CLOEXEC)) >= 0)
-		opened++;
-	for (unsigned i = 0; i < opened; i++)
-		close(fd[i]);
-	free(fd);
-	errno = saved;
-	return opened == n;
 }
 
 void

@@ -11,8 +11,6 @@ int fds_raise_limit(struct rlimit *ret_found);
 	/* Raises the soft limit of descriptors to the hard one; ret_found is what a COMMAND gets back.  0 or -errno. */
 int fds_set_nonblock(int fd, bool on);	/* 0 or -errno */
 int fds_set_cloexec(int fd, bool on);	/* 0 or -errno */
-bool fds_spare(unsigned n);
-	/* Whether n more descriptors can be opened now (tried, not computed: a limit can be lowered from outside). */
 void fds_null(int fd);	/* puts /dev/null in the place of one of 0, 1, 2: whoever waits for its end sees it */
 void fds_close(int *fd);		/* closes what is open, leaves -1; errno preserved */
 

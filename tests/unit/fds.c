@@ -82,23 +82,6 @@ CASE(the_soft_limit_is_raised_and_the_found_one_told)
 	CHECK(in_child(limit_is_raised));
 }
 
-static bool
-spare_is_tried(void)
-{
-	struct rlimit now;
-
-	close_range(3, ~0U, 0);
-	getrlimit(RLIMIT_NOFILE, &now);
-	now.rlim_cur = 5;
-	setrlimit(RLIMIT_NOFILE, &now);
-	return fds_spare(0) && fds_spare(2) && !fds_spare(3) && fds_spare(2) && !open_on(3);
-}
-
-CASE(spare_descriptors_are_tried_and_given_back)
-{
-	CHECK(in_child(spare_is_tried));
-}
-
 CASE(flags_are_set_and_cleared)
 {
 	int p[2];
@@ -138,7 +121,6 @@ main(void)
 	    RUN(closed_standard_descriptors_are_opened_on_dev_null),
 	    RUN(dev_null_in_its_place_lets_the_other_side_see_the_end),
 	    RUN(the_soft_limit_is_raised_and_the_found_one_told),
-	    RUN(spare_descriptors_are_tried_and_given_back),
 	    RUN(flags_are_set_and_cleared),
 	    RUN(closing_keeps_errno_and_leaves_minus_one),
 	    { 0 },
