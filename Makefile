@@ -23,6 +23,8 @@ BSD_CFLAGS    = $(call once,bsd_cflags,pkg-config --cflags libbsd-overlay)
 BSD_LIBS      = $(call once,bsd_libs,pkg-config --libs libbsd-overlay)
 SSL_CFLAGS    = $(call once,ssl_cflags,pkg-config --cflags openssl)
 SSL_LIBS      = $(call once,ssl_libs,pkg-config --libs openssl)
+SECCOMP_CFLAGS = $(call once,seccomp_cflags,pkg-config --cflags libseccomp)
+SECCOMP_LIBS  = $(call once,seccomp_libs,pkg-config --libs libseccomp)
 # Debian 12 has no libllhttp: there node-llhttp brings the C sources.
 LLHTTP_CFLAGS = $(call once,llhttp_cflags,pkg-config --cflags libllhttp 2>/dev/null || echo -isystem /usr/share/include/llhttp)
 LLHTTP_LIBS   = $(call once,llhttp_libs,pkg-config --libs libllhttp 2>/dev/null || true)
@@ -59,6 +61,7 @@ $(B)/%.o: %.c Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(HOUSE) $(CFLAGS) -c -o $@ $<
 
 $(B)/cmd/%.o $(B)/tests/unit/%.o $(B)/tests/fuzz/%.o: HOUSE += -I.
+$(B)/lib/base/%.o: HOUSE += $(SECCOMP_CFLAGS)
 $(B)/lib/tls/%.o $(B)/tests/unit/%.o: HOUSE += $(SSL_CFLAGS)
 $(B)/lib/wire/%.o $(B)/tests/unit/%.o $(B)/tests/fuzz/%.o: HOUSE += $(LLHTTP_CFLAGS)
 
@@ -86,11 +89,11 @@ $(B)/libllhttp.a: Makefile
 $(TOOLS): $(B)/%: $(B)/cmd/%.o $(LIBS)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(TOOL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
-$(B)/ccf-tlsterm: TOOL_LIBS = $(SSL_LIBS)	# nobody else: a test asks ldd
+$(B)/ccf-tlsterm: TOOL_LIBS = $(SSL_LIBS) $(SECCOMP_LIBS)	# nobody else: a test asks ldd
 
 $(UNITS): %: %.o $(LIBS)
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(SSL_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(SSL_LIBS) $(SECCOMP_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
 
 units: $(UNITS)
 objects: $(LIB_OBJ) $(CMD_OBJ) $(patsubst %.c,$(B)/%.o,$(TOOL_SRC) $(wildcard tests/unit/*.c))
@@ -123,6 +126,9 @@ fuzz: fuzzers ## run the fuzz targets by hand; F=NAME only that one, SECONDS=60 
 demo: $(TOOLS) ## bring the pipeline up, fetch a page through it, leave nothing behind
 	@BUILD=$(B) tests/demo.sh
 
+interop: $(TOOLS) ## testssl.sh against ccf-tlsterm, its reports in build/interop; some minutes
+	@BUILD=$(B) tests/interop/run.sh
+
 bench: $(TOOLS) ## CPU time beside the peers that are installed; root, some minutes
 	@BUILD=$(B) tests/bench/run.sh
 
@@ -131,7 +137,7 @@ format: ## clang-format over every .c file
 
 # Headers are laid out by hand: what holds for a prototype stands indented below it, which the formatter undoes.
 C_FILES  = $(wildcard lib/*/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c)
-SH_FILES = .ci/run $(wildcard tests/run tests/*.sh tests/*.bash tests/bench/*.sh completions/*.bash)
+SH_FILES = .ci/run $(wildcard tests/run tests/*.sh tests/*.bash tests/bench/*.sh tests/interop/*.sh completions/*.bash)
 # In bats every test is a subshell, and `run` sets variables that are read elsewhere.
 BATS_OFF = SC2015,SC2016,SC2030,SC2031,SC2034,SC2154,SC2317
 lint: lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy ## all that can be said without running; -k says all of it
@@ -151,14 +157,14 @@ lint-compilers:
 	@$(MAKE) --no-print-directory -j2 B=build-clang CC=clang WERROR=1 objects >/dev/null
 lint-tidy:
 	printf '%s\n' $(wildcard lib/*/*.c cmd/*.c) | xargs -P2 -n4 sh -c 'exec clang-tidy --quiet "$$@" -- $(TIDY_FLAGS) 2>/dev/null' tidy
-TIDY_FLAGS = $(filter-out -MMD -MP -Werror,$(HOUSE)) -I. $(SSL_CFLAGS) $(LLHTTP_CFLAGS)
+TIDY_FLAGS = $(filter-out -MMD -MP -Werror,$(HOUSE)) -I. $(SSL_CFLAGS) $(SECCOMP_CFLAGS) $(LLHTTP_CFLAGS)
 
 # --- what has to be installed, for building and for the tests (Debian 12) ---
 
 PACKAGES := build-essential pkg-config libssl-dev libbsd-dev node-llhttp libseccomp-dev \
 	bats mandoc shellcheck strace curl ca-certificates openssl ncat netcat-openbsd socat nginx-light gnutls-bin \
 	python3 jq sudo iproute2 util-linux procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
-	xz-utils tar libcap2-bin
+	xz-utils tar libcap2-bin testssl.sh valgrind
 
 # Says nothing to apt when all is there.  policy-rc.d: the services that packages bring are not started.
 define INSTALL
@@ -215,5 +221,5 @@ clean: ## remove everything that was built
 help: ## this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-.PHONY: all units objects fuzzers fuzz-programs check san san-check fuzz demo bench format lint lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy deps install uninstall clean help
+.PHONY: all units objects fuzzers fuzz-programs check san san-check fuzz demo interop bench format lint lint-format lint-rooms lint-shell lint-man lint-compilers lint-tidy deps install uninstall clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "cmd/stdio.h"
 #include "cmd/tool.h"
+#include "cmd/via_tls.h"
 #include "flow/dial.h"
 #include "flow/joiner.h"
 #include "flow/relay.h"
@@ -60,14 +61,16 @@ static const struct opt options[] = {
 	    "cut a peer that acknowledges nothing for so long (none)" },
 	{ 'z', "zero", NULL, OPT_FLAG, &zero, 0, 0, NULL,
 	    "only connect, say how long each step took, and end" },
+	VIA_TLS_OPTS,
 	TOOL_LINK_OPTS,
 	{ 0 },
 };
 
 static const struct opts opts = {
 	.tool = "ccf-connect",
-	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\nccf-connect [options] "
-		 "--from LINK ADDRESS",
+	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\n"
+		 "ccf-connect --tls [options] ADDRESS [-- COMMAND [ARG...]]\n"
+		 "ccf-connect [options] --from LINK ADDRESS",
 	.about = "Connect to ADDRESS and give the connection to standard input and output, to a "
 		 "COMMAND, or to a link; "
 		 "or, with --from, connect once for every connection that is handed on.",
@@ -122,6 +125,8 @@ static void
 describe(int fd, struct env *env)
 {
 	(void)socket_describe(fd, env);
+	if (target.kind == ADDR_TCP)
+		(void)env_set(env, "TCPREMOTEHOST", target.host);
 	(void)env_set(env, "CCF_INTERFACE", target.name);
 	(void)env_setf(env, "CCF_CONN_ID", "%s#1", target.name);
 	(void)env_setf(env, "CCF_ACCEPTED", "%lld", (long long)clock_ms());
@@ -277,7 +282,7 @@ command_connected(struct dial *d)
 	envp = env_exec(&env, environ);
 	if (fd == -1 || !envp || dup2(fd, 6) == -1 || dup2(fd, 7) == -1)
 		tool_die(CCF_SYSTEM, "cannot place the connection on 6 and 7: %s", strerror(errno));
-	rc = children_become(&tool.found, command, envp);
+	rc = children_become(&tool.found, via_tls.keep, command, envp);
 	tool_die(rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "cannot run %s: %s", command[0],
 	    strerror(-rc));
 }
@@ -443,6 +448,10 @@ from_open(void)
 
 	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
 	joiner_open(&joiner, &cfg);
+	tool.drain = from_drain;
+	tool.now = from_now;
+	tool.status = from_status;
+	tool_stay(); /* who sees our names may signal us */
 	for (size_t i = 0; i < from.n; i++) {
 		struct hub_config hub;
 		int rc;
@@ -457,10 +466,6 @@ from_open(void)
 			tool_die(tool_link_status(rc), "%s", msg);
 		sources_opened++;
 	}
-	tool.drain = from_drain;
-	tool.now = from_now;
-	tool.status = from_status;
-	tool_stay();
 }
 
 /* What was handed on is somebody else's to finish; we wait to hear of it. */
@@ -485,13 +490,13 @@ to_open(void)
 
 	tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
 	cfg.ops = &sink_ops;
+	tool.drain = to_drain;
+	tool.now = to_now;
+	tool_stay();
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(tool_link_status(rc), "%s", msg);
 	sink_opened = true;
-	tool.drain = to_drain;
-	tool.now = to_now;
-	tool_stay();
 }
 
 /* ---- start ---- */
@@ -520,6 +525,9 @@ check(char **operands, int n)
 		tool_usage("--from can be given up to %d times", HUB_LINKS_MAX);
 	if (reconnect && (from.n || to || command || zero))
 		tool_usage("--reconnect is for standard input and output");
+	if (via_tls.on && (from.n || to || zero || reconnect))
+		tool_usage("--tls is for standard input and output, or a COMMAND: it goes with no "
+			   "--from, --to, -z or --reconnect");
 	if (retry_max < retry_delay)
 		retry_max = retry_delay;
 }
@@ -533,6 +541,8 @@ main(int argc, char **argv)
 	first = tool_begin(&opts, argc, argv);
 	command = tool_command(argc - first, argv + first, &n);
 	check(argv + first, n);
+	if (via_tls_check())
+		command = via_tls_argv(command, idle, half_close, flush);
 	tool_log_level(from.n > 0 || to);
 	env_scrub_process();
 	tool_reactor();

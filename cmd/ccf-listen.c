@@ -338,14 +338,14 @@ main(int argc, char **argv)
 	}
 	open_sink(command);
 	bind_all(argv + first, n);
-	if (to)
-		open_hub();
-	ready_addresses(&ready, &all);
 	tool.drain = drain;
 	tool.now = end_now;
 	tool.status = say_status;
 	if (to || command || keep_open)
-		tool_stay();
+		tool_stay(); /* who sees our names may signal us */
+	if (to)
+		open_hub();
+	ready_addresses(&ready, &all);
 	acceptors_start(&all);
 	if (ready.when == 0 && tool.exit_status == 0)
 		ready_say(&ready);

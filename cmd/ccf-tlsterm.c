@@ -1,64 +1,104 @@
-/* ccf-tlsterm - ends TLS at the connection and gives the plaintext to a link, a COMMAND or a
- * session. */
+/* ccf-tlsterm - ends TLS at the connection, or begins it (--client), and gives the plaintext to a
+ * link, a COMMAND, a session, or standard input and output. */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "cmd/tlsterm.h"
 #include "cmd/tool.h"
-#include "flow/terminator.h"
 #include "net/socket.h"
-#include "net/stream.h"
 #include "session/session.h"
 #include "tls/context.h"
-#include "tls/link.h"
 
-#define FDS_KEPT     24	   /* standard ones, loop, signals, certificate files, a few pipes */
-#define CERT_LOOK_MS 1000  /* a certificate that is not there yet is looked for so often */
-#define CERT_SAY_MS  60000 /* and said so often */
+struct tlsterm tlsterm = {
+	.app = -1,
+	.handshake = 10000,
+	.idle = -2,
+	.half_close = -2,
+	.flush = 30000,
+	.lifetime = -1,
+	.cert_timeout = -1,
+	.max_buffered = 64 * 1024 * 1024,
+	.policy = { .max_version = TLS_V13 },
+};
 
-static const char *to, *cert, *key;
-static struct opt_list from, alpn;
-static bool plaintext, require_close_notify;
-static int app = -1;
-static int64_t handshake = 10000, idle = -2, half_close = -2, flush = 30000, cert_timeout = -1;
+#define HOST_MAX 253
 
 static const char *const apps[] = { "echo", NULL };
 static const struct session_ops *const app_ops[] = { &session_echo };
 
 static const struct opt options[] = {
 	TOOL_OPTS_PLAIN,
-	{ 0, "alpn", "NAME", OPT_LIST, &alpn, 0, 0, NULL,
-	    "protocol to agree on, in order of preference (http/1.1)" },
-	{ 0, "app", "NAME", OPT_WORD, &app, 0, 0, apps, "session that answers: echo" },
-	{ 0, "cert", "FILE", OPT_TEXT, &cert, 0, 0, NULL,
-	    "certificate chain, PEM; one that is not there is waited for" },
-	{ 0, "cert-timeout", "TIME", OPT_LIMIT, &cert_timeout, 0, 0, NULL,
+	{ 0, "alpn", "NAME", OPT_LIST, &tlsterm.alpn, 0, 0, NULL,
+	    "protocol to agree on, in order of preference (http/1.1; none with --client)" },
+	{ 0, "app", "NAME", OPT_WORD, &tlsterm.app, 0, 0, apps, "session that answers: echo" },
+	{ 0, "ca", "FILE|DIR", OPT_TEXT, &tlsterm.ca, 0, 0, NULL,
+	    "with --client: who signs servers' certificates (those the system trusts)" },
+	{ 0, "cert", "[NAME:]FILE", OPT_LIST, &tlsterm.cert, 0, 0, NULL,
+	    "certificate chain, PEM, for a server NAME; one that is not there is waited for" },
+	{ 0, "cert-timeout", "TIME", OPT_LIMIT, &tlsterm.cert_timeout, 0, 0, NULL,
 	    "wait no longer for --cert and --key (no limit)" },
+	{ 0, "ciphers", "LIST", OPT_TEXT, &tlsterm.policy.ciphers, 0, 0, NULL,
+	    "suites of TLS 1.2, in OpenSSL's words (ECDHE with AES-GCM)" },
+	{ 0, "ciphersuites", "LIST", OPT_TEXT, &tlsterm.policy.ciphersuites, 0, 0, NULL,
+	    "suites of TLS 1.3 (AES-GCM)" },
+	{ 0, "client", NULL, OPT_FLAG, &tlsterm.client, 0, 0, NULL,
+	    "be the client, on descriptors 6 and 7" },
+	{ 0, "client-ca", "FILE|DIR", OPT_TEXT, &tlsterm.client_ca, 0, 0, NULL,
+	    "who signs clients' certificates: verify them" },
 	{ 0, "drain-timeout", "TIME", OPT_LIMIT, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
-	{ 0, "flush-timeout", "TIME", OPT_LIMIT, &flush, 0, 0, NULL,
+	{ 0, "flush-timeout", "TIME", OPT_LIMIT, &tlsterm.flush, 0, 0, NULL,
 	    "for the other side to acknowledge the last byte (30s)" },
-	{ 0, "from", "LINK", OPT_LIST, &from, 0, 0, NULL,
+	{ 0, "from", "LINK", OPT_LIST, &tlsterm.from, 0, 0, NULL,
 	    "where connections come from: PATH, bind:PATH, - or fd:N (descriptor 0, repeatable)" },
-	{ 0, "half-close-timeout", "TIME", OPT_LIMIT, &half_close, 0, 0, NULL,
+	{ 0, "groups", "LIST", OPT_TEXT, &tlsterm.policy.groups, 0, 0, NULL,
+	    "of the key exchange; ?NAME: only if known (P-521, P-384, P-256 and hybrids)" },
+	{ 0, "half-close-timeout", "TIME", OPT_LIMIT, &tlsterm.half_close, 0, 0, NULL,
 	    "silence after one side has ended (as --idle-timeout)" },
-	{ 0, "handshake-timeout", "TIME", OPT_LIMIT, &handshake, 0, 0, NULL,
+	{ 0, "handshake-timeout", "TIME", OPT_LIMIT, &tlsterm.handshake, 0, 0, NULL,
 	    "from accept to the end of the handshake (10s)" },
-	{ 0, "idle-timeout", "TIME", OPT_LIMIT, &idle, 0, 0, NULL, "silence (60s)" },
-	{ 0, "key", "FILE", OPT_TEXT, &key, 0, 0, NULL,
+	{ 0, "idle-timeout", "TIME", OPT_LIMIT, &tlsterm.idle, 0, 0, NULL,
+	    "silence (60s; none on stdin/stdout)" },
+	{ 0, "key", "FILE", OPT_LIST, &tlsterm.key, 0, 0, NULL,
 	    "private key, PEM (in the file of --cert)" },
-	{ 0, "plaintext", NULL, OPT_FLAG, &plaintext, 0, 0, NULL, "the same without TLS" },
-	{ 0, "require-close-notify", NULL, OPT_FLAG, &require_close_notify, 0, 0, NULL,
-	    "a client that ends without close_notify was cut" },
-	{ 0, "to", "LINK", OPT_TEXT, &to, 0, 0, NULL,
+	{ 0, "lifetime", "TIME", OPT_LIMIT, &tlsterm.lifetime, 0, 0, NULL,
+	    "of a connection, from accept (no limit)" },
+	{ 0, "max-buffered", "SIZE", OPT_SIZE, &tlsterm.max_buffered, 65536, INT64_MAX, NULL,
+	    "bytes held for all connections together (64M)" },
+	{ 0, "max-version", "VERSION", OPT_WORD, &tlsterm.policy.max_version, 0, 0,
+	    tls_version_words, "of TLS: 1.2 or 1.3 (1.3)" },
+	{ 0, "min-version", "VERSION", OPT_WORD, &tlsterm.policy.min_version, 0, 0,
+	    tls_version_words, "of TLS: 1.2 or 1.3 (1.2)" },
+	{ 0, "no-sandbox", NULL, OPT_FLAG, &tlsterm.no_sandbox, 0, 0, NULL,
+	    "do without the filter of system calls" },
+	{ 0, "no-verify", NULL, OPT_FLAG, &tlsterm.no_verify, 0, 0, NULL,
+	    "with --client: talk to any server" },
+	{ 0, "passphrase", "SOURCE", OPT_TEXT, &tlsterm.passphrase, 0, 0, NULL,
+	    "of the keys: env:NAME, file:PATH or fd:N (a terminal is asked)" },
+	{ 0, "pin", "HASH", OPT_LIST, &tlsterm.pin, 0, 0, NULL,
+	    "with --client: sha256:... of the server's key or certificate (repeatable)" },
+	{ 0, "plaintext", NULL, OPT_FLAG, &tlsterm.plaintext, 0, 0, NULL, "the same without TLS" },
+	{ 0, "require-close-notify", NULL, OPT_FLAG, &tlsterm.require_close_notify, 0, 0, NULL,
+	    "a peer that ends without close_notify was cut" },
+	{ 0, "servername", "NAME", OPT_TEXT, &tlsterm.servername, 0, 0, NULL,
+	    "with --client: whom to ask for and to expect (the host that was connected to)" },
+	{ 0, "tickets", "TIME", OPT_TIME, &tlsterm.tickets, 1000, 7 * 24 * 3600 * 1000LL, NULL,
+	    "let clients resume a session for so long (not at all)" },
+	{ 0, "to", "LINK", OPT_TEXT, &tlsterm.to, 0, 0, NULL,
 	    "hand the plaintext on: PATH, dial:PATH, - or fd:N" },
+	{ 0, "user", "USER[:GROUP]", OPT_TEXT, &tlsterm.user, 0, 0, NULL,
+	    "who the workers are (who started us)" },
+	{ 0, "verify", "WORD", OPT_WORD, &tlsterm.verify, 0, 0, tls_verify_words,
+	    "a client's certificate: request, require or none (request)" },
+	{ 'j', "workers", "N", OPT_TEXT, &tlsterm.workers_text, 0, 0, NULL,
+	    "processes that share the connections, or auto: one a processor (1)" },
 	TOOL_LINK_OPTS,
 	{ 0 },
 };
@@ -67,327 +107,209 @@ static const struct opts opts = {
 	.tool = "ccf-tlsterm",
 	.usage = "ccf-tlsterm [options] --cert FILE [--key FILE] --to LINK\n"
 		 "ccf-tlsterm [options] --cert FILE [--key FILE] --app NAME\n"
-		 "ccf-tlsterm [options] --cert FILE [--key FILE] -- COMMAND [ARG...]",
+		 "ccf-tlsterm [options] --cert FILE [--key FILE] -- COMMAND [ARG...]\n"
+		 "ccf-tlsterm --client [options] [-- COMMAND [ARG...]]",
 	.about = "Take connections from a link or from descriptor 0, end their TLS, and give the "
-		 "plaintext to a sink.",
+		 "plaintext to a sink; or, with --client, begin TLS on descriptors 6 and 7.",
 	.table = options,
 };
 
-static struct tls_context *context;
-static struct terminator terminator;
-static struct hub sources[HUB_LINKS_MAX], sink;
-static unsigned sources_opened, sources_open;
-static bool sink_opened;
-static bool single, cut_short;
-static struct timer cert_timer;
-static int64_t cert_since, cert_said;
+/* ---- what goes together ---- */
 
 static void
-leave(void)
+check_server(void)
 {
-	for (unsigned i = 0; i < sources_opened; i++)
-		hub_close(&sources[i]);
-	if (sink_opened)
-		hub_close(&sink);
-}
-
-static int
-wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
-{
-	(void)arg;
-	return plaintext ? stream_new(rfd, wfd, owns, ret)
-			 : tls_link_new(ret, context, rfd, wfd, owns);
-}
-
-/* ---- the certificate ---- */
-
-static int
-load(char *msg, size_t cap)
-{
-	static const char *const http[] = { "http/1.1" };
-	struct tls_config cfg = { .cert = cert,
-		.key = key ? key : cert,
-		.alpn = alpn.n ? alpn.item : http,
-		.n_alpn = alpn.n ? alpn.n : 1 };
-
-	return tls_context_new(&context, &cfg, msg, cap);
+	if (tlsterm.ca || tlsterm.servername || tlsterm.no_verify || tlsterm.pin.n)
+		tool_usage(
+		    "--ca, --servername, --no-verify and --pin are for --client (--client-ca "
+		    "verifies clients)");
+	if (tlsterm.plaintext && (tlsterm.cert.n || tlsterm.key.n || tlsterm.alpn.n ||
+				     tlsterm.client_ca || tlsterm.tickets))
+		tool_usage(
+		    "--plaintext goes with no --cert, --key, --alpn, --client-ca or --tickets");
+	if (!tlsterm.plaintext && !tlsterm.cert.n)
+		tool_usage("--cert FILE is missing (or --plaintext)");
+	if (tlsterm.client_ca && tlsterm.verify == TLS_NONE)
+		tool_usage("--client-ca verifies what --verify none does not ask for");
 }
 
 static void
-loaded(void)
+check_client(void)
 {
-	log_event(LOG_L_INFO, NULL, "certificate", NULL, "certificate loaded from %s", cert);
-	terminator.ready = true;
-	terminator_update(&terminator);
+	if (tlsterm.plaintext || tlsterm.client_ca || tlsterm.tickets || tlsterm.verify)
+		tool_usage(
+		    "--plaintext, --client-ca, --tickets and --verify are for the server's side");
+	if (tlsterm.from.n)
+		tool_usage(
+		    "--client has its connection on descriptors 6 and 7: it takes no --from");
+	if (tlsterm.key.n && !tlsterm.cert.n)
+		tool_usage("--key goes with a --cert");
+	if (tlsterm.no_verify && tlsterm.ca)
+		tool_usage("--ca verifies what --no-verify does not");
+	for (size_t i = 0; i < tlsterm.pin.n; i++)
+		if (tls_pin_check(tlsterm.pin.item[i]) < 0)
+			tool_usage(
+			    "--pin %s: write sha256: and 64 hex digits, or the 44 characters "
+			    "of base64",
+			    tlsterm.pin.item[i]);
+	if (socket_kind(6) != SOCK_STREAM)
+		tool_usage("--client: descriptor 6 is no connection: write `ccf-connect HOST:PORT "
+			   "-- ccf-tlsterm --client ...`, or `ccf-connect --tls HOST:PORT`");
+}
+
+static bool
+is_host(const char *name)
+{
+	const char *colon = strchr(name, ':');
+	size_t n = strlen(name);
+
+	return n > 0 && n <= HOST_MAX && !strpbrk(name, " \t\n/@[]") &&
+	       (!colon || strchr(colon + 1, ':'));
+}
+
+/* What can be seen of them before anything is done. */
+static void
+check_words(void)
+{
+	const char *from = tlsterm.passphrase, *name = tlsterm.servername;
+
+	/* It may be the passphrase itself: it is not shown. */
+	if (from && strncmp(from, "env:", 4) != 0 && strncmp(from, "file:", 5) != 0 &&
+	    strncmp(from, "fd:", 3) != 0)
+		tool_usage("--passphrase is not the passphrase but says where it is: env:NAME, "
+			   "file:PATH or fd:N");
+	if (name && !is_host(name))
+		tool_usage(
+		    "--servername %s: write a host name or an address, without a port", name);
 }
 
 static void
-cert_look(struct timer *t)
+check_sinks(int n, char **operands)
 {
-	int64_t now = reactor_now(tool.reactor), next = now + CERT_LOOK_MS;
-	int64_t end = clock_after(cert_since, cert_timeout);
-	char msg[512];
-	int rc = load(msg, sizeof(msg));
+	int sinks = !!tlsterm.to + !!tlsterm.command + (tlsterm.app >= 0);
 
-	if (rc == 0) {
-		loaded();
-		return;
-	}
-	if (rc != -ENOENT)
-		tool_die(CCF_OWN_CERT, "%s", msg);
-	if (now >= end)
-		tool_die(CCF_OWN_CERT, "%s; waited for it in vain (--cert-timeout)", msg);
-	if (!cert_said || now - cert_said >= CERT_SAY_MS) {
-		log_event(LOG_L_INFO, NULL, "certificate-awaited", NULL,
-		    "%s; taking no connections until it is", msg);
-		cert_said = now;
-	}
-	(void)reactor_timer(tool.reactor, t, next < end ? next : end);
-}
-
-static void
-cert_start(void)
-{
-	char msg[512];
-	int rc;
-
-	if (plaintext) {
-		terminator.ready = true;
-		return;
-	}
-	if (!single) {
-		cert_timer.fire = cert_look;
-		cert_since = reactor_now(tool.reactor);
-		cert_look(&cert_timer);
-		return;
-	}
-	rc = load(msg, sizeof(msg));
-	if (rc < 0)
-		tool_die(rc == -EINVAL ? CCF_USAGE : CCF_OWN_CERT, "%s", msg);
-	terminator.ready = true;
-}
-
-/* ---- source and sink ---- */
-
-static void
-finish(void)
-{
-	if (sources_open > 0 || terminator.live > 0)
-		return;
-	tool_end(single ? terminator.last_status : cut_short ? CCF_DEADLINE : tool.exit_status);
-}
-
-static void
-idle_now(void *arg)
-{
-	(void)arg;
-	finish();
-}
-
-static void
-from_conn(struct hub *h, struct link *l, const struct note *n, int fd)
-{
-	(void)h;
-	terminator_conn(&terminator, l, n, fd);
+	if (n > 0)
+		tool_usage(
+		    "%s: this tool takes no operands; a COMMAND stands after --", operands[0]);
+	if (sinks > 1)
+		tool_usage("--to, --app and a COMMAND exclude each other");
+	if (sinks == 0 && !tlsterm.client)
+		tool_usage("say what becomes of the plaintext: --to LINK, --app NAME, or "
+			   "-- COMMAND");
+	if (tlsterm.from.n > HUB_LINKS_MAX)
+		tool_usage("--from can be given up to %d times", HUB_LINKS_MAX);
 }
 
 static unsigned
-from_room(struct hub *h)
+processors(void)
 {
-	(void)h;
-	return terminator_room(&terminator);
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 }
 
 static void
-from_over(struct hub *h, int status)
+check_workers(void)
 {
-	(void)h;
-	if (tool.exit_status == 0)
-		tool.exit_status = status;
-	sources_open--;
-	finish();
+	const char *err = NULL, *text = tlsterm.workers_text;
+
+	tlsterm.workers = 1;
+	if (!text)
+		return;
+	if (tlsterm.single)
+		tool_usage("-j: there is one connection, and nothing to share");
+	tlsterm.workers = strcmp(text, "auto") == 0
+			      ? processors()
+			      : (unsigned)strtonum(text, 1, MASTER_WORKERS_MAX, &err);
+	if (err)
+		tool_usage("-j %s: write a number from 1 to %d, or auto", text, MASTER_WORKERS_MAX);
+	if (tlsterm.workers > MASTER_WORKERS_MAX)
+		tlsterm.workers = MASTER_WORKERS_MAX;
 }
-
-static const struct hub_ops from_ops = { .conn = from_conn, .room = from_room, .over = from_over };
-
-static void
-drain(void)
-{
-	for (size_t i = 0; i < from.n; i++)
-		if (!sources[i].over)
-			hub_drain(&sources[i]);
-}
-
-static void
-sink_credit(struct hub *h)
-{
-	(void)h;
-	terminator_update(&terminator);
-}
-
-/* Nobody can take the plaintext any more: no new ones, reset who has no sink yet, finish what has
- * moved. */
-static void
-sink_over(struct hub *h, int status)
-{
-	log_event(LOG_L_INFO, NULL, "sink-ended", NULL,
-	    "%s %s: the consumer is gone for good: finishing", h->cfg.option, h->cfg.spec);
-	if (!tool.draining && tool.exit_status == 0)
-		tool.exit_status = status;
-	drain();
-	terminator_no_sink(&terminator);
-}
-
-static const struct hub_ops sink_ops = { .credit = sink_credit, .over = sink_over };
-
-static void
-end_now(void)
-{
-	cut_short = true;
-	terminator_cut_all(&terminator, "drain-timeout", CCF_DEADLINE);
-}
-
-static void
-say_status(void)
-{
-	log_event(LOG_L_INFO, NULL, "status", NULL,
-	    "%u connections, %u sources open, certificate %s", terminator.live, sources_open,
-	    plaintext	       ? "not wanted"
-	    : terminator.ready ? "loaded"
-			       : "awaited");
-}
-
-/* ---- start ---- */
 
 /* Before anything is done for one of them. */
 static void
 check_links(void)
 {
-	struct hub_config cfg;
-
-	for (size_t i = 0; i < from.n; i++)
-		tool_link_config(&cfg, NOTE_CONSUMER, "--from", from.item[i]);
-	if (to)
-		tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
+	for (size_t i = 0; i < tlsterm.from.n; i++)
+		tool_link_config(&tlsterm.link[tlsterm.n_links++], NOTE_CONSUMER, "--from",
+		    tlsterm.from.item[i]);
+	if (tlsterm.to)
+		tool_link_config(
+		    &tlsterm.link[tlsterm.n_links++], NOTE_PRODUCER, "--to", tlsterm.to);
 }
 
 static void
-check(int n, char **operands, char **command)
+check_source(void)
 {
-	int sinks = !!to + !!command + (app >= 0), kind = socket_kind(STDIN_FILENO);
+	static const char *own[] = { "-" };
 
-	if (n > 0)
-		tool_usage(
-		    "%s: this tool takes no operands; a COMMAND stands after --", operands[0]);
-	if (sinks != 1)
-		tool_usage(sinks ? "--to, --app and a COMMAND exclude each other"
-				 : "say what becomes of the plaintext: --to LINK, --app NAME, or "
-				   "-- COMMAND");
-	if (plaintext && (cert || key || alpn.n))
-		tool_usage("--plaintext goes with no --cert, --key or --alpn");
-	if (!plaintext && !cert)
-		tool_usage("--cert FILE is missing (or --plaintext)");
-	if (from.n > HUB_LINKS_MAX)
-		tool_usage("--from can be given up to %d times", HUB_LINKS_MAX);
-	for (size_t i = 0; i < alpn.n; i++)
-		if (!*alpn.item[i] || strlen(alpn.item[i]) > 255)
-			tool_usage("--alpn: a name has 1 to 255 bytes");
-	single = from.n == 0 && kind == SOCK_STREAM;
-	if (single && socket_listens(STDIN_FILENO))
+	tlsterm.single =
+	    tlsterm.client || (tlsterm.from.n == 0 && socket_kind(STDIN_FILENO) == SOCK_STREAM);
+	if (tlsterm.single && !tlsterm.client && socket_listens(STDIN_FILENO))
 		tool_usage("standard input is a listening socket: let ccf-listen accept, it takes "
 			   "LISTEN_FDS");
-	if (!single && from.n == 0) {
-		static const char *own[] = { "-" };
-
-		from.item = own;
-		from.n = 1;
-	}
-	check_links();
+	if (!tlsterm.single && tlsterm.from.n == 0)
+		tlsterm.from = (struct opt_list){ .item = own, .n = 1 };
 }
 
 static void
-trace(const char *before, const char *after)
+check_policy(void)
 {
-	fprintf(stderr, "trace: %s -> %s\n", before, after);
-}
-
-static void
-open_terminator(char **command)
-{
-	struct terminator_config cfg = { .reactor = tool.reactor,
-		.wrap = wrap,
-		.to = &sink,
-		.children = &tool.children,
-		.argv = command,
-		.sink = to	  ? TERM_TO_HUB
-			: command ? TERM_TO_COMMAND
-				  : TERM_TO_SESSION,
-		.session = app >= 0 ? app_ops[app] : NULL,
-		.capped = &session_capped,
-		.handshake = handshake,
-		.idle = idle == -2 ? 60000 : idle,
-		.flush = flush,
-		.require_close_notify = require_close_notify,
-		.fds_spare = FDS_KEPT,
-		.trace = tool.trace ? trace : NULL,
-		.idle_now = idle_now };
-
-	cfg.half_close = half_close == -2 ? cfg.idle : half_close;
-	terminator_open(&terminator, &cfg);
-}
-
-static void
-open_links(void)
-{
-	struct hub_config cfg;
+	static const char *const http[] = { "http/1.1" };
+	struct tls_policy *p = &tlsterm.policy;
 	char msg[512];
-	int rc;
 
-	for (size_t i = 0; i < from.n; i++) {
-		tool_link_config(&cfg, NOTE_CONSUMER, "--from", from.item[i]);
-		cfg.modes = NOTE_TAKE;
-		cfg.ops = &from_ops;
-		sources_open++;
-		terminator.from[terminator.n_from++] = &sources[i];
-		rc = hub_open(&sources[i], &cfg, msg, sizeof(msg));
-		if (rc < 0)
-			tool_die(tool_link_status(rc), "%s", msg);
-		sources_opened++;
+	p->client = tlsterm.client;
+	p->verify = tlsterm.no_verify ? TLS_NONE : tlsterm.verify;
+	p->tickets = tlsterm.tickets / 1000;
+	p->alpn = tlsterm.alpn.n ? tlsterm.alpn.item : http;
+	p->n_alpn = tlsterm.alpn.n ? tlsterm.alpn.n : tlsterm.client ? 0 : 1;
+	if (!tlsterm.plaintext && policy_check(p, msg, sizeof(msg)) < 0)
+		tool_usage("%s", msg);
+	for (size_t i = 0; i < tlsterm.cert.n; i++) {
+		char name[256];
+
+		if (!tls_file_split(tlsterm.cert.item[i], name, sizeof(name)))
+			tool_usage("--cert %s: before the ':' stands a host name, or *. and one",
+			    tlsterm.cert.item[i]);
 	}
-	if (!to)
-		return;
-	tool_link_config(&cfg, NOTE_PRODUCER, "--to", to);
-	cfg.ops = &sink_ops;
-	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
-	if (rc < 0)
-		tool_die(tool_link_status(rc), "%s", msg);
-	sink_opened = true;
-}
-
-static bool
-same_socket(int a, int b)
-{
-	struct stat x, y;
-
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-	       x.st_ino == y.st_ino;
+	if (tlsterm.passphrase && strncmp(tlsterm.passphrase, "env:", 4) != 0 &&
+	    strncmp(tlsterm.passphrase, "file:", 5) != 0 &&
+	    strncmp(tlsterm.passphrase, "fd:", 3) != 0)
+		tool_usage("--passphrase takes no passphrase (everybody sees a command line): "
+			   "write env:NAME, file:PATH or fd:N");
+	if (tlsterm.cert.n > MATERIAL_CERTS_MAX)
+		tool_usage("--cert can be given up to %d times", MATERIAL_CERTS_MAX);
+	tlsterm.files = (struct tls_files){ .cert = tlsterm.cert.item,
+		.n_cert = tlsterm.cert.n,
+		.key = tlsterm.key.item,
+		.n_key = tlsterm.key.n,
+		.ca = tlsterm.client ? tlsterm.ca : tlsterm.client_ca,
+		.ca_system = tlsterm.client && !tlsterm.ca && !tlsterm.no_verify,
+		.passphrase = tlsterm.passphrase };
 }
 
 static void
-take_own(void)
+check(int n, char **operands)
 {
-	struct env env = { 0 };
-	bool same = (to && strcmp(to, "-") == 0) || same_socket(STDIN_FILENO, STDOUT_FILENO);
-	int rc = env_take_process(&env);
+	char msg[512];
 
-	if (!env_get(&env, "PROTO"))
-		(void)socket_describe(STDIN_FILENO, &env);
-	if (rc == 0)
-		rc = terminator_single(
-		    &terminator, STDIN_FILENO, same ? STDIN_FILENO : STDOUT_FILENO, &env);
-	env_free(&env);
-	if (rc < 0)
-		tool_die(CCF_SYSTEM, "cannot take the connection: %s", strerror(-rc));
+	check_sinks(n, operands);
+	check_words();
+	check_source();
+	if (tlsterm.client)
+		check_client();
+	else
+		check_server();
+	check_workers();
+	check_links();
+	check_policy();
+	if (tlsterm.user && identity_find(&tlsterm.identity, tlsterm.user, msg, sizeof(msg)) < 0)
+		tool_usage("--user %s: %s", tlsterm.user, msg);
+	tlsterm.has_identity = tlsterm.user;
+	if (tlsterm.app >= 0)
+		tlsterm.session = app_ops[tlsterm.app];
 }
 
 int
@@ -395,33 +317,23 @@ main(int argc, char **argv)
 {
 	static char with[128];
 	int first, n, status;
-	char **command;
 
 	tls_about(with, sizeof(with));
 	tool.with = with;
 	tool.drain_timeout = 60000;
 	first = tool_begin(&opts, argc, argv);
-	command = tool_command(argc - first, argv + first, &n);
-	check(n, argv + first, command);
-	tool_log_level(true);
+	tlsterm.command = tool_command(argc - first, argv + first, &n);
+	check(n, argv + first);
+	tool_log_level(!tlsterm.client);
 	tool_reactor();
-	open_terminator(command);
-	tool.drain = drain;
-	tool.now = end_now;
-	tool.status = say_status;
-	tool.leave = leave;
-	if (single)
-		tool_children();
+	if (tlsterm.single)
+		tlsterm_single();
 	else
-		tool_stay();
-	cert_start();
-	open_links();
-	if (single)
-		take_own();
-	env_scrub_process();
+		tlsterm_master();
 	status = tool_run();
-	leave();
-	tls_context_free(context);
+	if (tool.leave)
+		tool.leave();
+	certs_close();
 	reactor_free(tool.reactor);
 	return status;
 }

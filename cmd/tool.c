@@ -114,8 +114,7 @@ tool_family(void)
 	return tool.v4 ? AF_INET : tool.v6 ? AF_INET6 : AF_UNSPEC;
 }
 
-/* A COMMAND that cannot be run is said now, not at the first connection. */
-static void
+void
 tool_look_up(const char *name)
 {
 	const char *path = getenv("PATH");
@@ -234,7 +233,7 @@ tool_link_config(struct hub_config *cfg, unsigned role, const char *option, cons
 		cfg->socket_group = tool_gid(tool_link.group_text);
 	if (tool_link.user_text)
 		cfg->peer_user = tool_uid(tool_link.user_text);
-	if (hub_check(option, spec, role, msg, sizeof(msg)) < 0)
+	if (name_check(option, spec, role, msg, sizeof(msg)) < 0)
 		tool_usage("%s", msg);
 }
 
@@ -251,8 +250,21 @@ tool_reactor(void)
 {
 	int rc = reactor_new(&tool.reactor);
 
+	tool.drain_timer = (struct timer){ 0 }; /* a worker's master may have armed it in another */
+
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot make an event loop: %s", strerror(-rc));
+}
+
+static void
+tool_cut(void)
+{
+	if (tool.exit_status == 0)
+		tool.exit_status = CCF_DEADLINE;
+	(void)reactor_timer(tool.reactor, &tool.drain_timer, CLOCK_NEVER);
+	tool.now();
+	if (!tool.lingers)
+		tool_end(CCF_DEADLINE);
 }
 
 static void
@@ -260,8 +272,7 @@ tool_drain_late(struct timer *t)
 {
 	(void)t;
 	log_say(LOG_L_WARN, "not drained in time (--drain-timeout): ending now");
-	tool.now();
-	tool_end(CCF_DEADLINE);
+	tool_cut();
 }
 
 static void
@@ -269,8 +280,7 @@ tool_term(void)
 {
 	if (tool.draining) {
 		log_say(LOG_L_INFO, "a second signal: ending now");
-		tool.now();
-		tool_end(CCF_DEADLINE);
+		tool_cut();
 		return;
 	}
 	tool.draining = true;
@@ -344,13 +354,14 @@ tool_held_fire(struct timer *t)
 int
 tool_run(void)
 {
-	static struct timer held = { .fire = tool_held_fire };
+	struct timer held = { .fire = tool_held_fire }; /* a worker's loop is another */
 	int rc;
 
 	(void)reactor_timer(tool.reactor, &held, reactor_now(tool.reactor) + HELD_MS);
 	rc = reactor_run(tool.reactor);
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "waiting for events: %s", strerror(-rc));
+	(void)reactor_timer(tool.reactor, &held, CLOCK_NEVER);
 	(void)log_flush_held(INT64_MAX);
 	return tool.exit_status;
 }

@@ -30,6 +30,7 @@ struct tool {
 	void (*leave)(void);  /* before an end by tool_die or tool_usage: files of ours go; may be NULL */
 	void (*drain)(void);  /* finish what is there, take nothing new */
 	void (*now)(void);    /* a second signal, or the deadline: end it */
+	bool lingers;         /* now() takes a moment, and calls tool_end when it is over */
 	void (*hup)(void);    /* may be NULL */
 	void (*status)(void); /* USR1 */
 	int exit_status;
@@ -71,6 +72,7 @@ _Noreturn void tool_die(int status, const char *fmt, ...) __attribute__((format(
 int tool_family(void);
 char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
+void tool_look_up(const char *name); /* exits 126 or 127 now, not at the first connection, if it cannot be run */
 void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
 int tool_link_status(int rc); /* what a failure of hub_open is to the shell */

@@ -84,6 +84,7 @@ match(line, /^[ \t]*#[ \t]*include[ \t]*"[a-z]+\//) {
 
 line ~ /#[ \t]*include[ \t]*<openssl\// && here != "tls" { broken("only tls/ may include <openssl/>") }
 line ~ /#[ \t]*include[ \t]*[<"]llhttp\.h/ && !(here == "wire" && file ~ /^http1\./) { broken("only wire/http1 may include <llhttp.h>") }
+line ~ /#[ \t]*include[ \t]*[<"]seccomp\.h/ && !(here == "base" && file ~ /^sandbox\./) { broken("only base/sandbox may include <seccomp.h>") }
 line ~ /epoll_(create1?|ctl|p?wait2?)[ \t]*\(/ && !(here == "loop" && file ~ /^reactor\./) { broken("only loop/reactor may call epoll") }
 line ~ /(^|[^A-Z_])SCM_RIGHTS/ && !(here == "net" && file ~ /^handoff\./) { broken("only net/handoff may touch SCM_RIGHTS") }
 

@@ -70,13 +70,26 @@ fds_close(int *fd)
 	errno = saved;
 }
 
-void
+static int kept_null = -1;
+
+int
+fds_keep_null(void)
+{
+	if (kept_null == -1)
+		kept_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	return kept_null == -1 ? -errno : 0;
+}
+
+int
 fds_null(int fd)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = kept_null == -1 ? open("/dev/null", O_RDWR | O_CLOEXEC) : kept_null;
+	int rc;
 
 	if (null == -1)
-		return;
-	(void)dup2(null, fd);
-	close(null);
+		return -errno;
+	rc = dup2(null, fd) == -1 ? -errno : 0;
+	if (null != kept_null)
+		close(null);
+	return rc;
 }

@@ -21,7 +21,8 @@ struct transport_ops {
 		 * Else -errno (-EPROTO for TLS), and reason() tells. */
 	ssize_t (*read)(struct transport *, void *buf, size_t cap);
 		/* >0 plaintext bytes.  0: the peer's end of stream (then ended is set, and bare_end if nothing
-		 * announced it).  -EAGAIN.  Else -errno; ECONNRESET, EPIPE, ETIMEDOUT also set broken. */
+		 * announced it).  -EAGAIN.  -EACCES: the peer refuses us (a handshake that failed late); reason() tells.
+		 * Else -errno; ECONNRESET, EPIPE, ETIMEDOUT also set broken. */
 	ssize_t (*write)(struct transport *, const void *buf, size_t len);
 		/* >0: that many bytes are now the transport's.  -EAGAIN: none, wait.  Else as read. */
 	int (*flush)(struct transport *);
@@ -35,6 +36,9 @@ struct transport_ops {
 	int64_t (*unsent)(const struct transport *);
 		/* Bytes written that the peer's kernel has not acknowledged (SIOCOUTQ, and what lies gathered);
 		 * 0 where that means nothing. */
+	size_t (*held)(const struct transport *, unsigned op);
+		/* Bytes of memory kept for it now.  TP_READ: come from the peer (or said by a session), not yet read from
+		 * here.  TP_WRITE: taken by write(), not yet passed to the kernel.  NULL: it keeps none. */
 	void (*facts)(const struct transport *, struct env *);	/* adds SSL_* and CCF_ALPN; may be NULL */
 	const char *(*reason)(const struct transport *);	/* why the last call failed, or NULL: strerror */
 	void (*close)(struct transport *, bool cut);

@@ -35,12 +35,15 @@ static ssize_t
 conn_read(struct transport *tp, void *buf, size_t cap)
 {
 	struct conn *c = (struct conn *)tp;
+	size_t share = c->relay ? relay_share(c->relay) : SIZE_MAX;
 	size_t n = writer_take(&c->writer, buf, cap);
 
-	if (n > 0) {
-		tp->in += n;
+	tp->in += n;
+	if (writer_drained(&c->writer, share / 2) && c->session && c->ops->drained &&
+	    !c->writer.closed)
+		c->ops->drained(c->session);
+	if (n > 0)
 		return (ssize_t)n;
-	}
 	if (!c->writer.closed)
 		return -EAGAIN;
 	tp->ended = true;
@@ -101,6 +104,12 @@ conn_unsent(const struct transport *tp)
 	return 0;
 }
 
+static size_t
+conn_held(const struct transport *tp, unsigned op)
+{
+	return op == TP_READ ? ((const struct conn *)tp)->writer.cap : 0;
+}
+
 static void
 conn_close(struct transport *tp, bool cut)
 {
@@ -122,6 +131,7 @@ static const struct transport_ops conn_ops = {
 	.finish = conn_finish,
 	.want = conn_want,
 	.unsent = conn_unsent,
+	.held = conn_held,
 	.close = conn_close,
 };
 
@@ -157,4 +167,5 @@ conn_attach(struct transport *tp, struct relay *relay)
 	struct conn *c = (struct conn *)tp;
 
 	c->relay = relay;
+	(void)writer_drained(&c->writer, relay_share(relay) / 2);
 }

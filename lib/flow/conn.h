@@ -12,6 +12,6 @@ struct session_ops;
 int conn_session(struct transport **ret, const struct session_ops *, const struct env *);
 /* env: borrowed until the transport is closed.  0 or -ENOMEM. */
 void conn_attach(struct transport *, struct relay *);
-/* Tells it whom to wake when the session writes by itself. */
+/* Tells it whom to wake when the session writes by itself, and whose share bounds its writer. */
 
 #endif

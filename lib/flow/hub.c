@@ -1,28 +1,20 @@
-#include "flow/hub_parts.h"
+#include "flow/hub.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/exit.h"
-#include "base/fds.h"
 #include "base/log.h"
 #include "flow/pipes.h"
 #include "flow/room.h"
-#include "net/socket.h"
+#include "net/handoff.h"
 
-#define DIAL_FIRST 50 /* ms between attempts, doubling */
-#define DIAL_LAST  2000
 #define TICK_MS	   1000
 #define STARVED_MS 200
 
-bool
+static bool
 hub_produces(const struct hub *h)
 {
 	return h->cfg.role == NOTE_PRODUCER;
@@ -34,9 +26,7 @@ hub_over(struct hub *h, int status)
 	if (h->over)
 		return;
 	h->over = true;
-	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
 	reactor_timer(h->cfg.reactor, &h->tick, CLOCK_NEVER);
-	reactor_forget(h->cfg.reactor, &h->pipe_watch);
 	h->cfg.ops->over(h, status);
 }
 
@@ -45,7 +35,7 @@ hub_over(struct hub *h, int status)
 static int
 hub_verdict(const struct hub *h)
 {
-	bool wished = h->draining && !(h->how == HUB_READS_TICKET && h->pipe == -1);
+	bool wished = h->draining && !h->unwished;
 
 	if (h->broken && !wished)
 		return CCF_PROTOCOL;
@@ -55,19 +45,12 @@ hub_verdict(const struct hub *h)
 /* ---- a link more, a link less ---- */
 
 int
-hub_take(struct hub *h, int fd)
+hub_take(struct hub *h, int fd, const char *token)
 {
 	struct link *l;
 	int rc;
 
-	if (h->n >= HUB_LINKS_MAX) {
-		close(fd);
-		if (!h->refused)
-			log_say(LOG_L_WARN, "%s %s: more than %d links: further ones are closed",
-			    h->cfg.option, h->cfg.spec, HUB_LINKS_MAX);
-		h->refused = true;
-		return -EUSERS;
-	}
+	strlcpy(h->token, token, sizeof(h->token));
 	rc = link_open(&l, h, fd);
 	if (rc < 0) {
 		close(fd);
@@ -78,205 +61,58 @@ hub_take(struct hub *h, int fd)
 	return 0;
 }
 
-static void
-hub_dial_in(struct hub *h, int64_t ms)
-{
-	if (!h->over && !h->draining)
-		reactor_timer(h->cfg.reactor, &h->dial, reactor_now(h->cfg.reactor) + ms);
-}
-
-static const char *
-hub_path(const struct hub *h)
-{
-	return h->ticketed ? h->ticket.path : h->bound.path;
-}
-
-static void
-hub_wait_longer(struct hub *h)
-{
-	h->dial_wait = h->dial_wait ? h->dial_wait * 2 : DIAL_FIRST;
-	if (h->dial_wait > DIAL_LAST)
-		h->dial_wait = DIAL_LAST;
-}
-
-void
-hub_dial(struct hub *h)
-{
-	uid_t uid = (uid_t)-1;
-	int fd = 0;
-
-	while (h->n < h->wanted) {
-		fd = handoff_dial(hub_path(h));
-		if (fd < 0)
-			break;
-		if (!h->ticketed && !handoff_peer_allowed(fd, h->cfg.peer_user, &uid)) {
-			close(fd);
-			fd = -EPERM;
-			break;
-		}
-		fd = hub_take(h, fd);
-		if (fd < 0)
-			break;
-	}
-	if (h->n >= h->wanted)
-		return;
-	if (!h->missed && fd == -EPERM)
-		log_say(LOG_L_WARN,
-		    "%s %s: it is held by user %u, neither ours nor root (--peer-user allows "
-		    "another); "
-		    "trying on",
-		    h->cfg.option, hub_path(h), (unsigned)uid);
-	else if (!h->missed && h->n == 0)
-		log_say(LOG_L_INFO, "%s %s: nobody is there yet (%s); trying on", h->cfg.option,
-		    hub_path(h), strerror(-fd));
-	h->missed = true;
-	hub_wait_longer(h);
-	hub_dial_in(h, h->dial_wait);
-}
-
-void
-hub_dial_fire(struct timer *t)
-{
-	hub_dial((struct hub *)((char *)t - offsetof(struct hub, dial)));
-}
-
 void
 hub_greeted(struct hub *h, struct link *l, const struct note *hello)
 {
-	h->dial_wait = 0;
 	log_event(LOG_L_DEBUG, NULL, "link-up", NULL, "%s %s: link with %s", h->cfg.option,
 	    h->cfg.spec, l->tool);
-	h->broken = h->missed = false;
-	if (h->how == HUB_BINDS || h->how == HUB_HAS_FD || hello->links <= 1 || h->draining)
-		return;
-	h->wanted = hello->links < HUB_LINKS_MAX ? hello->links : HUB_LINKS_MAX;
-	if (h->n < h->wanted)
-		hub_dial_in(h, 0);
-}
-
-/* Who closes without a hello does not want us (its log says why), or was just ending. */
-static void
-hub_slighted(struct hub *h)
-{
-	if (!h->missed)
-		log_say(LOG_L_INFO,
-		    "%s %s: the other side closed the link without a word; trying on",
-		    h->cfg.option, hub_path(h));
-	h->missed = true;
-	hub_wait_longer(h);
+	h->broken = false;
+	h->keeper->greeted(h, hello->links);
 }
 
 void
 hub_gone(struct hub *h, struct link *l)
 {
+	struct name_end end = { .greeted = l->tool[0], .broken = l->broken, .drained = l->drained };
+
 	TAILQ_REMOVE(&h->links, l, of_hub);
 	h->n--;
-	if (h->n < HUB_LINKS_MAX / 2)
-		h->refused = false;
 	if (h->over)
 		return;
 	if (hub_produces(h))
 		h->cfg.ops->credit(h);
-	h->broken = l->broken;
-	h->bidden = l->drained;
-	if (h->how == HUB_HAS_FD || (h->draining && h->n == 0))
+	h->broken = end.broken;
+	h->bidden = end.drained;
+	if (h->draining && h->n == 0)
 		hub_over(h, hub_verdict(h));
-	else if (h->how == HUB_DIALS || (h->how == HUB_READS_TICKET && h->ticketed)) {
-		if (h->broken) /* who breaks the protocol will do so again */
-			h->dial_wait = DIAL_LAST;
-		if (!h->broken && !l->tool[0])
-			hub_slighted(h);
-		else if (h->dial_wait == 0)
-			h->dial_wait = DIAL_FIRST / 2;
-		hub_dial_in(h, h->dial_wait);
-	}
+	else if (!l->succeeded)
+		h->keeper->gone(h, &end);
+}
+
+/* Who dials does not wait for the last connection there to end before it looks for a successor. */
+void
+hub_drained(struct hub *h, struct link *l)
+{
+	if (h->over || strncmp(h->cfg.spec, "dial:", 5) != 0)
+		return;
+	l->succeeded = true;
+	h->keeper->gone(h, &(struct name_end){ .greeted = true, .drained = true });
 }
 
 void
-hub_accept(struct watch *w, uint32_t got)
+hub_name_over(struct hub *h, bool at_once)
 {
-	struct hub *h = (struct hub *)((char *)w - offsetof(struct hub, watch));
-	int fd = 0;
+	struct link *l, *next;
 
-	(void)got;
-	for (int i = 0; i < HUB_LINKS_MAX && (fd = handoff_accept(h->bound.fd)) >= 0; i++)
-		(void)hub_take(h, fd);
-	if (fd < 0 && fd != -EAGAIN) { /* the tick looks again */
-		room_short("cannot accept a link", -fd, "it waits until one is free");
-		reactor_want(h->cfg.reactor, &h->watch, 0);
-		reactor_timer(h->cfg.reactor, &h->tick, reactor_now(h->cfg.reactor) + TICK_MS);
-	}
-}
-
-/* ---- the ticket's pipe ---- */
-
-static void
-hub_pipe_ended(struct hub *h)
-{
-	reactor_forget(h->cfg.reactor, &h->pipe_watch);
-	h->pipe = -1;
-	/* what was sent before is still to be read: the links end by themselves */
-	if (hub_produces(h) || h->n == 0 || !h->ticketed) {
-		struct link *l, *next;
-
-		TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
-			link_pump(l);
-		TAILQ_FOREACH(l, &h->links, of_hub)
-			h->bidden = l->drained;
-		hub_over(h, hub_produces(h) || h->ticketed ? hub_verdict(h) : CCF_UNAVAILABLE);
-	} else {
-		h->wanted = 0;
-		h->draining = true;
-	}
-}
-
-static int
-hub_read_ticket(struct hub *h)
-{
-	ssize_t n;
-	int used;
-
-	/* one byte at a time: what follows the line is not ours */
-	n = read(h->pipe, h->ticket_text + h->ticket_len, 1);
-	if (n <= 0)
-		return n == 0 ? -EPIPE : -errno;
-	used = ticket_parse(&h->ticket, h->ticket_text, h->ticket_len + 1);
-	if (h->ticket_len++ == sizeof(h->ticket_text) - 1 && used == -EAGAIN)
-		return -EBADMSG;
-	return used;
-}
-
-void
-hub_pipe_ready(struct watch *w, uint32_t got)
-{
-	struct hub *h = (struct hub *)((char *)w - offsetof(struct hub, pipe_watch));
-	int rc;
-
-	if (hub_produces(h) || h->ticketed) {
-		if (got & (WATCH_HUP | WATCH_ERR))
-			hub_pipe_ended(h);
+	if (!at_once && h->n > 0) {
+		h->draining = h->unwished = true;
 		return;
 	}
-	rc = hub_read_ticket(h);
-	if (rc == -EAGAIN || rc == -EINTR)
-		return;
-	if (rc == -EPIPE) {
-		log_say(LOG_L_ERROR, "%s %s: the pipe ended before it said where the link is",
-		    h->cfg.option, h->cfg.spec);
-		hub_pipe_ended(h);
-	} else if (rc < 0) {
-		log_say(LOG_L_ERROR,
-		    "%s %s: standard input is not a link's ticket%s: pipe a tool with --to - into "
-		    "this one",
-		    h->cfg.option, h->cfg.spec,
-		    rc == -EPROTONOSUPPORT ? " of a version we know (1)" : "");
-		reactor_forget(h->cfg.reactor, &h->pipe_watch);
-		hub_over(h, CCF_PROTOCOL);
-	} else {
-		h->ticketed = true;
-		reactor_want(h->cfg.reactor, &h->pipe_watch, WATCH_HUP);
-		hub_dial(h);
-	}
+	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
+		link_pump(l);
+	TAILQ_FOREACH(l, &h->links, of_hub)
+		h->bidden = l->drained;
+	hub_over(h, hub_verdict(h));
 }
 
 /* ---- once a second, while there is something to look at ---- */
@@ -304,7 +140,7 @@ hub_tick_link(struct hub *h, struct link *l, int64_t now)
 	return true;
 }
 
-void
+static void
 hub_tick(struct timer *t)
 {
 	struct hub *h = (struct hub *)((char *)t - offsetof(struct hub, tick));
@@ -312,8 +148,6 @@ hub_tick(struct timer *t)
 	struct link *l, *next;
 	bool more = false;
 
-	if (h->how == HUB_BINDS && !h->over)
-		reactor_want(h->cfg.reactor, &h->watch, WATCH_READ);
 	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 		more |= hub_produces(h) && hub_tick_link(h, l, now);
 	if (more)
@@ -421,14 +255,101 @@ hub_drain(struct hub *h)
 	struct link *l, *next;
 
 	h->draining = true;
-	reactor_timer(h->cfg.reactor, &h->dial, CLOCK_NEVER);
-	if (h->how == HUB_BINDS && h->bound.fd != -1) {
-		/* who comes now is for whoever takes our place */
-		reactor_forget(h->cfg.reactor, &h->watch);
-		handoff_unbind(&h->bound);
-	}
+	h->keeper->stop(h); /* who comes now is for whoever takes our place */
 	TAILQ_FOREACH_SAFE(l, &h->links, of_hub, next)
 		link_drain(l);
 	if (h->n == 0)
 		hub_over(h, 0);
+}
+
+/* ---- life ---- */
+
+static void
+own_greeted(struct hub *h, unsigned links)
+{
+	name_greeted(&h->name, links);
+}
+
+static void
+own_gone(struct hub *h, const struct name_end *end)
+{
+	name_gone(&h->name, end);
+}
+
+static void
+own_stop(struct hub *h)
+{
+	name_stop(&h->name);
+}
+
+static void
+own_close(struct hub *h)
+{
+	name_close(&h->name);
+}
+
+static const struct hub_keeper own_keeper = {
+	.greeted = own_greeted,
+	.gone = own_gone,
+	.stop = own_stop,
+	.close = own_close,
+};
+
+static int
+own_take(struct name *n, int fd)
+{
+	return hub_take(n->cfg.owner, fd, name_token(n));
+}
+
+static void
+own_over(struct name *n, bool at_once)
+{
+	if (n->status)
+		hub_over(n->cfg.owner, n->status);
+	else
+		hub_name_over(n->cfg.owner, at_once);
+}
+
+static const struct name_ops own_ops = { .take = own_take, .over = own_over };
+
+void
+hub_open_given(
+    struct hub *h, const struct hub_config *cfg, const struct hub_keeper *keeper, void *keeper_arg)
+{
+	memset(h, 0, sizeof(*h));
+	h->cfg = *cfg;
+	h->keeper = keeper;
+	h->keeper_arg = keeper_arg;
+	h->tick.fire = hub_tick;
+	TAILQ_INIT(&h->links);
+}
+
+int
+hub_open(struct hub *h, const struct hub_config *cfg, char *msg, size_t cap)
+{
+	struct name_config name = { .reactor = cfg->reactor,
+		.option = cfg->option,
+		.spec = cfg->spec,
+		.role = cfg->role,
+		.links = cfg->links,
+		.socket_mode = cfg->socket_mode,
+		.socket_group = cfg->socket_group,
+		.peer_user = cfg->peer_user,
+		.ops = &own_ops,
+		.owner = h };
+
+	hub_open_given(h, cfg, &own_keeper, NULL);
+	return name_open(&h->name, &name, msg, cap);
+}
+
+void
+hub_close(struct hub *h)
+{
+	struct link *l;
+
+	h->over = true;
+	while ((l = TAILQ_FIRST(&h->links)))
+		link_drop(l, NULL);
+	reactor_timer(h->cfg.reactor, &h->tick, CLOCK_NEVER);
+	h->keeper->close(h);
 }

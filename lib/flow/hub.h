@@ -1,15 +1,14 @@
-/* flow/hub - the links of one name, and the choice among them.  A name is a PATH (the producer binds, the consumer
- * dials; dial:PATH and bind:PATH turn that round), "-" (a ticket on a pipe, or a link that is descriptor 0 or 1),
- * or fd:N.  Who finds nobody keeps trying, says so once, and dials again when a link ends. */
+/* flow/hub - the links of one name, and the choice among them.  The sockets are found by a keeper: flow/name in this process
+ * (hub_open), or the master of this worker (hub_open_given). */
 #ifndef FLOW_HUB_H
 #define FLOW_HUB_H
 
 #include <sys/types.h>
 
 #include "flow/link.h"
-#include "net/handoff.h"
+#include "flow/name.h"
 
-#define HUB_LINKS_MAX 64
+#define HUB_LINKS_MAX NAME_LINKS_MAX
 
 struct hub;
 
@@ -30,6 +29,7 @@ struct hub_config {
 	const char *spec;      /* the name as written; borrowed */
 	unsigned role;         /* NOTE_PRODUCER, NOTE_CONSUMER: ours */
 	unsigned modes;        /* consumer: NOTE_TAKE | NOTE_GIVE */
+	unsigned links;        /* workers on our side, each with a link of its own: said in the hello; 0: 1 */
 	mode_t socket_mode;    /* of a bound PATH */
 	gid_t socket_group;    /* (gid_t)-1: leave it */
 	uid_t peer_user;       /* allowed besides our own and root; (uid_t)-1: nobody */
@@ -37,39 +37,38 @@ struct hub_config {
 	void *owner;
 };
 
+struct hub_keeper {            /* told what becomes of the links */
+	void (*greeted)(struct hub *, unsigned links);       /* a hello came, with links= (0: not said) */
+	void (*gone)(struct hub *, const struct name_end *); /* a link has ended */
+	void (*stop)(struct hub *);                          /* no more links, please */
+	void (*close)(struct hub *);
+};
+
 struct hub {
 	struct hub_config cfg;
+	const struct hub_keeper *keeper;
+	void *keeper_arg;
+	struct name name;      /* hub_open */
 	TAILQ_HEAD(, link) links;
 	unsigned n;
-	unsigned wanted;       /* links to keep open, when we dial */
 	uint64_t picks;
-	enum { HUB_BINDS, HUB_DIALS, HUB_READS_TICKET, HUB_HAS_FD } how;
-	struct handoff_bound bound;
-	struct ticket ticket;
-	bool ticketed;         /* the link's name came through a pipe */
-	int pipe;              /* the ticket's pipe: its end is the link's end; -1 none */
-	size_t ticket_len;
-	char ticket_text[TICKET_MAX];
-	struct watch watch;    /* the listener */
-	struct watch pipe_watch;
-	struct timer dial;
+	char token[33];        /* a consumer's hello carries it, a producer's wants it; "" none */
 	struct timer tick;     /* unread conns, starved consumers */
-	int64_t dial_wait;
 	int64_t starved_until; /* consumer: no grants before */
-	bool missed;           /* that nobody is there has been said */
-	bool refused;          /* that links are over the limit has been said */
 	bool broken;           /* the link that ended last broke the protocol, and none was greeted since */
-	bool draining, over;
 	bool bidden;           /* producer: the link that ended last had said drain */
+	bool draining;         /* no link more; over() comes with the end of the last */
+	bool unwished;         /* ... and it was not we who wanted that */
+	bool over;
 	uint64_t lost;         /* connections that ended with their link */
 };
 
-int hub_check(const char *option, const char *spec, unsigned role, char *msg, size_t cap);
-/* 0; -EINVAL: a usage error, msg says what to write */
-int hub_open(struct hub *, const struct hub_config *, char *msg, size_t cap);
-/* 0; -errno, and msg says what could not be done.  -EADDRINUSE: the name cannot be bound, for whatever reason;
- * -EPIPE: nobody is there to read the ticket. */
-void hub_close(struct hub *); /* all links, the name, the ticket's directory */
+int hub_open(struct hub *, const struct hub_config *, char *msg, size_t cap); /* 0 or -errno, as name_open */
+void hub_open_given(struct hub *, const struct hub_config *, const struct hub_keeper *, void *keeper_arg);
+int hub_take(struct hub *, int fd, const char *token);
+/* From the keeper: one link more; fd is taken, also on failure.  0 or -errno */
+void hub_name_over(struct hub *, bool at_once); /* from the keeper: as name_ops.over */
+void hub_close(struct hub *); /* all links, and through the keeper the name */
 
 bool hub_ready(const struct hub *); /* producer: somebody has credit */
 bool hub_has_links(const struct hub *);
@@ -82,6 +81,7 @@ unsigned hub_live(const struct hub *); /* open ids of all links */
 /* for flow/link */
 void hub_greeted(struct hub *, struct link *, const struct note *hello);
 void hub_gone(struct hub *, struct link *);
+void hub_drained(struct hub *, struct link *); /* producer: the other side said drain */
 void hub_sent_conn(struct hub *);
 unsigned hub_room(struct hub *); /* a link's part of room(), 0 while starved; asks again by itself */
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/transport.h"
+#include "flow/budget.h"
 #include "flow/pipes.h"
 #include "net/stream.h"
 
@@ -22,6 +23,27 @@ relay_fail(struct relay *r, struct side *s, int error)
 		return;
 	r->failed = s;
 	r->error = error < 0 ? -error : error;
+}
+
+size_t
+side_held(const struct side *s, unsigned op)
+{
+	return s->tp->ops->held ? s->tp->ops->held(s->tp, op) : 0;
+}
+
+size_t
+relay_held(const struct relay *r)
+{
+	size_t n = side_held(&r->a, TP_READ) + side_held(&r->b, TP_READ) +
+		   side_held(&r->a, TP_WRITE) + side_held(&r->b, TP_WRITE);
+
+	return n + r->in.at + r->in.len + r->out.at + r->out.len;
+}
+
+void
+relay_moved(struct relay *r, struct lane *l)
+{
+	r->moved_at = l->moved_at = reactor_now(r->reactor);
 }
 
 bool
@@ -54,18 +76,30 @@ lane_drop(struct lane *l)
 	l->unflushed = false;
 }
 
-/* The destination failed.  One that may stop listening is no failure: its input is dropped from now
- * on. */
+/* The destination failed. */
 static void
 lane_refused(struct relay *r, struct lane *l, int error)
 {
-	if (l->to == &r->b && r->cfg.indifferent && (error == -EPIPE || error == -ECONNRESET)) {
-		lane_drop(l);
-		l->discard = true;
+	if (l->to == &r->b && (error == -EPIPE || error == -ECONNRESET) && relay_unheard(r, error))
 		return;
-	}
 	r->refused = r->refused || !r->failed;
 	relay_fail(r, l->to, error);
+}
+
+/* b does not listen any more.  It may (a COMMAND, a session), or it has said all it had to say:
+ * then what a sends is dropped from now on.  Else what it said before is read before the cut that
+ * it is. False: nothing can be dropped here. */
+bool
+relay_unheard(struct relay *r, int error)
+{
+	if (!r->cfg.indifferent && (r->cfg.stdio || r->cfg.keep_b || r->in.state == LANE_DONE))
+		return false;
+	if (!r->cfg.indifferent && !r->unheard)
+		r->unheard = error < 0 ? -error : error;
+	lane_drop(&r->in);
+	r->in.discard = true;
+	r->b.tp->ready |= TP_READ;
+	return true;
 }
 
 static int
@@ -84,6 +118,7 @@ lane_push_kept(struct lane *l)
 	}
 	free(l->kept);
 	l->kept = NULL;
+	l->at = 0;
 	return 0;
 }
 
@@ -158,14 +193,41 @@ lane_push(struct lane *l)
 	return rc;
 }
 
+/* How much may be read for it now.  An eighth of the share is left to the other direction, so that
+ * neither ever waits for the other's bytes to go; only a session can stop its own input, for its
+ * output goes by itself.  0: nothing. */
+static size_t
+lane_room(const struct relay *r, const struct lane *l)
+{
+	size_t share = relay_share(r), most = share - share / 8, others, room;
+	bool session = l->to->tp->rfd == -1;
+
+	if (share >= 8 * SCRATCH || l->discard)
+		return SCRATCH;
+	others = relay_held(r) - side_held(l->from, TP_READ);
+	room = share > others ? share - others : 0;
+	if (session && room < share / 16)
+		return 0;
+	if (!session && room < share / 8)
+		room = share / 8;
+	room = room < most ? room : most;
+	return room < SCRATCH ? room : SCRATCH;
+}
+
 ssize_t
 lane_copy(struct relay *r, struct lane *l)
 {
 	struct transport *from = l->from->tp, *to = l->to->tp;
-	ssize_t n = from->ops->read(from, scratch, sizeof(scratch));
-	ssize_t put = 0;
+	size_t room = lane_room(r, l);
+	ssize_t n, put = 0;
 	int rc;
 
+	if (room == 0) {
+		l->stopped = true;
+		budget_stop(r->cfg.charge);
+		return -EAGAIN;
+	}
+	n = from->ops->read(from, scratch, room);
 	if (n <= 0)
 		return n;
 	if (l->discard) {
@@ -219,6 +281,7 @@ lane_pull(struct relay *r, struct lane *l)
 {
 	ssize_t n;
 
+	l->stopped = false;
 	if (l->discard)
 		return lane_copy(r, l);
 	if (l->way == WAY_DIRECT) {
@@ -277,10 +340,12 @@ lane_source_failed(struct relay *r, struct lane *l, int error)
 	 * read never says EPIPE */
 	if (l->way == WAY_DIRECT && (error == -EPIPE || l->from == &r->b))
 		lane_refused(r, l, error);
-	else if (l->from == &r->b && r->cfg.indifferent && error == -ECONNRESET) {
+	else if (l->from == &r->b && r->cfg.indifferent && error == -ECONNRESET)
 		/* it left with something unread; what it said has been read before this */
 		l->state = LANE_ENDING;
-	} else
+	else if (l->discard && r->out.state == LANE_DONE && !l->from->tp->broken)
+		l->state = LANE_DONE; /* nobody wanted it */
+	else
 		relay_fail(r, l->from, error);
 }
 
@@ -292,10 +357,11 @@ lane_pump(struct relay *r, struct lane *l)
 
 	while (l->state != LANE_DONE && !r->failed) {
 		uint64_t put = l->to->tp->out;
-		ssize_t n = lane_holds(l) ? lane_push(l) : 0;
+		bool held = lane_holds(l);
+		ssize_t n = held ? lane_push(l) : 0;
 
-		if (l->to->tp->out != put)
-			r->moved_at = reactor_now(r->reactor);
+		if (l->to->tp->out != put || (held && n == 0))
+			relay_moved(r, l);
 		if (n == -EAGAIN)
 			return false;
 		if (n < 0) {
@@ -313,9 +379,13 @@ lane_pump(struct relay *r, struct lane *l)
 			return false;
 		if (n >= 0) {
 			if (!l->discard) /* what nobody wants keeps nobody alive */
-				r->moved_at = reactor_now(r->reactor);
+				relay_moved(r, l);
 			left -= (size_t)n < left ? (size_t)n : left;
 		}
+		/* the kernel says once that a connection was cut, to a write, and then to no read;
+		 * to one that had sent its end before it says EPIPE */
+		if (n == 0 && l->from == &r->b && r->unheard == ECONNRESET)
+			n = -ECONNRESET;
 		if (n == 0)
 			l->state = LANE_ENDING;
 		else if (n < 0)
@@ -343,11 +413,23 @@ lane_hold(struct relay *r, struct lane *l)
 		relay_fail(r, l->from, rc < 0 ? rc : (int)n);
 }
 
+int
+lane_last_words(struct lane *l)
+{
+	struct transport *from = l->from->tp;
+	ssize_t n = 1;
+
+	for (size_t left = TURN; n > 0 && left > 0; left -= (size_t)n < left ? (size_t)n : left)
+		n = from->ops->read(from, scratch, sizeof(scratch));
+	return n > 0 ? -EAGAIN : (int)n;
+}
+
 void
 lane_open(struct lane *l, struct side *from, struct side *to)
 {
 	l->from = from;
 	l->to = to;
+	l->moved_at = from->relay->moved_at;
 	l->copy_only = !stream_is(from->tp) || !stream_is(to->tp);
 	l->way = l->copy_only ? WAY_COPY : WAY_DIRECT;
 }

@@ -33,11 +33,13 @@ struct lane {
 	bool unflushed; /* the destination holds gathered bytes */
 	bool discard;	/* nobody listens any more: read and drop */
 	bool waiting;	/* a hook said not yet */
+	bool stopped;	/* the connection holds its share: not read until some of that is taken */
 	char *kept;
 	size_t at, len;
 	struct pipes *pipe;
 	size_t piped;
 	uint64_t dropped;
+	int64_t moved_at;
 };
 
 enum relay_state { RELAY_MOVING, RELAY_FLUSHING, RELAY_OVER };
@@ -51,16 +53,22 @@ struct relay {
 	struct side *failed;
 	bool refused; /* it failed to take what it was given */
 	int error;
+	int unheard; /* b had said all it had, and did not listen to the end: the errno of that */
 	struct timer timer;
 	struct task task;
 	struct grave grave;
-	int64_t moved_at, flush_by, linger_by;
+	uint64_t took[2]; /* what the kernel had of a's and b's bytes when we last looked */
+	int64_t moved_at, looked_at, flush_by, linger_by;
 	unsigned probe;
 };
 
 void relay_fail(struct relay *, struct side *, int error); /* the first one counts; error may be negative */
+bool relay_unheard(struct relay *, int error); /* b does not listen any more.  False: that is a failure */
 
 void lane_open(struct lane *, struct side *from, struct side *to);
+size_t side_held(const struct side *, unsigned op);
+size_t relay_held(const struct relay *); /* bytes of memory, in both directions */
+void relay_moved(struct relay *, struct lane *);
 bool lane_holds(const struct lane *);
 int lane_keep(struct lane *, const char *bytes, size_t len); /* copies; 0 or -ENOMEM */
 void lane_drop(struct lane *);				     /* lets go of what it holds */
@@ -69,6 +77,8 @@ int lane_push(struct lane *);
 ssize_t lane_copy(struct relay *, struct lane *); /* one read and what it takes to write it; as a transport's read */
 bool lane_pump(struct relay *, struct lane *);
 /* Moves what can be moved.  True: its turn is over though there is more. */
+int lane_last_words(struct lane *);
+/* Reads what the source still says, which nobody wants any more; why there is no more, as a transport's read. */
 void lane_hold(struct relay *, struct lane *);
 /* Takes what the source has to say just now, without passing it on. */
 

@@ -67,6 +67,7 @@ struct link {
 	int64_t unread_since;           /* producer: a conn was sent and not read yet; 0 none */
 	bool stale;                     /* ... for longer than LINK_STALE_MS: passed over */
 	bool drained;                   /* the consumer said drain (either side knows) */
+	bool succeeded;                 /* producer: ... and its keeper counts it as gone, and dials another one */
 	bool shut;                      /* producer: has shut its writing side; consumer: has read that end */
 	bool deaf;                      /* sending failed: read on, for what was said before */
 	bool full;                      /* the other side reads nothing: until it does, no conns and no grants */

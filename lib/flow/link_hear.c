@@ -14,17 +14,14 @@
 
 static char in_bytes[HANDOFF_BATCH][HANDOFF_MAX];
 
-/* A descriptor that was inherited is the permission; so is the token of a ticket, and to its reader
- * the ticket. */
+/* Who comes without a ticket's token was looked at by flow/name. */
 static bool
 hello_allowed(struct link *l, const struct note *n)
 {
 	const struct hub *h = l->hub;
-	uid_t uid;
 
-	if (h->how == HUB_HAS_FD || handoff_peer_allowed(l->fd, h->cfg.peer_user, &uid))
-		return true;
-	return h->ticketed && (!link_produces(l) || strcmp(n->token, h->ticket.token) == 0);
+	return !link_produces(l) || !h->token[0] || strcmp(n->token, h->token) == 0 ||
+	       handoff_peer_allowed(l->fd, h->cfg.peer_user, NULL);
 }
 
 static const char *
@@ -38,9 +35,7 @@ heard_hello(struct link *l, const struct note *n)
 		return link_produces(l) ? "the other side is a producer too"
 					: "the other side is a consumer too";
 	if (!hello_allowed(l, n))
-		return l->hub->ticketed
-			   ? "its user is neither ours nor root, and its token is not the ticket's"
-			   : "its user is neither ours nor root (--peer-user allows another)";
+		return "its user is neither ours nor root, and its token is not the ticket's";
 	if (link_produces(l))
 		l->modes = n->modes ? n->modes : NOTE_TAKE;
 	snprintf(l->tool, sizeof(l->tool), "%s", n->tool);
@@ -149,6 +144,8 @@ heard_drain(struct link *l)
 {
 	if (!link_produces(l))
 		return "a drain from a producer";
+	if (!l->drained)
+		hub_drained(l->hub, l);
 	l->drained = true;
 	l->credit = 0;
 	reactor_later(l->hub->cfg.reactor, &l->later);

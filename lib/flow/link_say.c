@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "flow/link_parts.h"
@@ -122,8 +123,9 @@ link_write(struct link *l)
 		(void)reactor_timer(
 		    l->hub->cfg.reactor, &l->resend, reactor_now(l->hub->cfg.reactor) + RESEND_MS);
 	} else if (rc == -EPIPE || rc == -ECONNRESET || rc == -ENOTCONN) {
-		/* not its end: what the other said before is still to be read */
+		/* not its end: what the other said before is still to be read; then it comes */
 		l->deaf = true;
+		shutdown(l->fd, SHUT_RDWR);
 		link_empty_queue(l);
 		l->sent = l->queued;
 	} else if (rc < 0 && rc != -EAGAIN) { /* the other is alive, and would wait for it */
@@ -191,13 +193,15 @@ void
 link_hello(struct link *l)
 {
 	const struct hub_config *cfg = &l->hub->cfg;
-	struct note note = {
-		.verb = NOTE_HELLO, .version = NOTE_VERSION, .role = cfg->role, .modes = cfg->modes
-	};
+	struct note note = { .verb = NOTE_HELLO,
+		.version = NOTE_VERSION,
+		.role = cfg->role,
+		.modes = cfg->modes,
+		.links = cfg->links > 1 ? cfg->links : 0 };
 
 	snprintf(note.tool, sizeof(note.tool), "%s", cfg->tool);
-	if (!link_produces(l) && l->hub->ticketed)
-		memcpy(note.token, l->hub->ticket.token, sizeof(note.token));
+	if (!link_produces(l))
+		memcpy(note.token, l->hub->token, sizeof(note.token));
 	(void)link_queue(l, &note, NULL, -1);
 }
 

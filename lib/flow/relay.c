@@ -10,10 +10,12 @@
 #include "base/clock.h"
 #include "base/exit.h"
 #include "base/transport.h"
+#include "flow/budget.h"
 #include "flow/lane.h"
 #include "net/socket.h"
 
 #define PROBE_LAST 64 /* ms between looks at SIOCOUTQ, at most */
+#define LOOKS	   4  /* at SIOCOUTQ within a deadline */
 
 static void relay_step(struct relay *);
 
@@ -26,7 +28,7 @@ side_ops(const struct relay *r, const struct side *s)
 	const struct lane *out = s == &r->a ? &r->out : &r->in;
 	unsigned ops = 0;
 
-	if (in->state == LANE_OPEN && !lane_holds(in))
+	if (in->state == LANE_OPEN && !lane_holds(in) && !in->stopped)
 		ops |= TP_READ;
 	if (lane_holds(out) || (out->state == LANE_ENDING && !out->waiting))
 		ops |= TP_WRITE;
@@ -67,17 +69,38 @@ relay_lingers(const struct relay *r)
 }
 
 static int64_t
-relay_deadline(struct relay *r)
+relay_patience(const struct relay *r)
 {
-	int64_t idle = r->cfg.idle;
+	return r->in.state == LANE_DONE || r->out.state == LANE_DONE ? r->cfg.half_close
+								     : r->cfg.idle;
+}
 
+/* A peer that takes nothing is not kept by what it says. */
+static int64_t
+relay_deadline(const struct relay *r)
+{
 	if (relay_lingers(r))
 		return r->moved_at + RELAY_LINGER_MS;
-	if (r->in.state == LANE_DONE || r->out.state == LANE_DONE)
-		idle = r->cfg.half_close;
 	if (r->linger_by)
 		return r->linger_by;
-	return clock_after(r->moved_at, idle);
+	return clock_after(lane_holds(&r->out) ? r->out.moved_at : r->moved_at, relay_patience(r));
+}
+
+/* When to look next: who slowly takes what lies in the kernel raises no event, and is not silent.
+ */
+static int64_t
+relay_due(const struct relay *r)
+{
+	int64_t deadline = relay_deadline(r), since = r->moved_at, look;
+
+	if (r->linger_by || relay_lingers(r))
+		return deadline;
+	if (r->looked_at >= since && r->a.unsent == 0 && r->b.unsent == 0)
+		return deadline;
+	if (r->looked_at > since)
+		since = r->looked_at;
+	look = clock_after(since, relay_patience(r) / LOOKS);
+	return relay_patience(r) >= 0 && look < deadline ? look : deadline;
 }
 
 /* ---- the end ---- */
@@ -93,8 +116,12 @@ relay_over(struct relay *r, const struct relay_end *how, bool cut)
 {
 	struct relay_end end = *how;
 	struct transport *a = r->a.tp, *b = r->b.tp;
+	char *why = how->why ? strdup(how->why) : NULL; /* it is the transport's */
 
 	r->state = RELAY_OVER;
+	end.why = why;
+	if (r->cfg.charge)
+		budget_hold(r->cfg.charge, 0, true);
 	end.in = a->in;
 	end.out = a->out;
 	end.more = r->out.state == LANE_OPEN || lane_holds(&r->out);
@@ -112,6 +139,7 @@ relay_over(struct relay *r, const struct relay_end *how, bool cut)
 	if (!r->cfg.keep_b)
 		b->ops->close(b, cut);
 	r->cfg.done(r->cfg.arg, &end);
+	free(why);
 	lane_drop(&r->in);
 	lane_drop(&r->out);
 	reactor_bury(r->reactor, &r->grave, relay_release);
@@ -124,9 +152,11 @@ reason_of(const struct relay *r)
 		return !r->refused	   ? "stdin-failed"
 		       : r->error == EPIPE ? "stdout-gone"
 					   : "stdout-failed";
-	if (r->failed->tp->bare_end && r->failed == &r->a)
+	if (r->failed->tp->bare_end && !r->failed->tp->broken && r->failed == &r->a)
 		return "no-close-notify";
 	switch (r->error) {
+	case EACCES:
+		return "handshake-failed";
 	case EPROTO:
 	case EBADMSG:
 		return "protocol";
@@ -139,14 +169,31 @@ reason_of(const struct relay *r)
 	}
 }
 
+/* What the peer said before it took no more: a refusal explains that. */
+static void
+relay_heed_refusal(struct relay *r)
+{
+	struct transport *tp = r->failed->tp;
+
+	if (r->failed != &r->a || !tp->ops->facts || r->in.state != LANE_OPEN)
+		return;
+	tp->ready |= TP_READ;
+	if (lane_last_words(&r->in) == -EACCES)
+		r->error = EACCES;
+}
+
 static void
 relay_failed(struct relay *r)
 {
-	struct relay_end end = { .reason = reason_of(r),
-		.status = CCF_CUT,
-		.error = r->error,
-		.by = r->failed == &r->a ? "peer" : "inner" };
+	const struct transport_ops *ops = r->failed->tp->ops;
+	struct relay_end end = { .status = CCF_CUT, .by = r->failed == &r->a ? "peer" : "inner" };
 
+	relay_heed_refusal(r);
+	end.reason = reason_of(r);
+	end.error = r->error;
+	end.why = ops->reason ? ops->reason(r->failed->tp) : NULL;
+	if (r->failed == &r->a && r->error == EACCES)
+		end.status = CCF_HANDSHAKE;
 	if (r->cfg.stdio && r->failed == &r->b)
 		end.status = r->refused		      ? CCF_STDOUT
 			     : r->error == ECONNRESET ? CCF_CUT
@@ -162,6 +209,12 @@ relay_clean(struct relay *r)
 	if (r->a.tp->bare_end) {
 		end.reason = "no-close-notify";
 		end.status = CCF_CUT;
+	}
+	if (r->unheard) {
+		end.reason = "reset";
+		end.status = CCF_CUT;
+		end.error = r->unheard;
+		end.by = "inner";
 	}
 	relay_over(r, &end, false);
 }
@@ -186,7 +239,7 @@ relay_probe(struct relay *r)
 	for (int i = 0; i < 2; i++) {
 		struct transport *tp = s[i]->tp;
 
-		if (s[i]->settled)
+		if (s[i]->settled || (s[i] == &r->b && (r->failed || r->unheard)))
 			continue;
 		takes |= side_takes(s[i]);
 		if (s[i]->unsent == 0)
@@ -204,7 +257,9 @@ relay_probe(struct relay *r)
 	}
 	if (takes)
 		r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
-	if (!unsent)
+	if (r->failed && (!unsent || reactor_now(r->reactor) >= r->flush_by))
+		relay_failed(r);
+	else if (!unsent)
 		relay_clean(r);
 	else if (reactor_now(r->reactor) >= r->flush_by)
 		relay_cut(r, "flush-timeout", CCF_DEADLINE);
@@ -239,6 +294,17 @@ relay_owes_stdout(struct relay *r)
 	}
 }
 
+/* Both ends of stream have passed, or b's last words before it was cut. */
+static void
+relay_flush(struct relay *r)
+{
+	r->state = RELAY_FLUSHING;
+	r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
+	side_interest(r, &r->a);
+	side_interest(r, &r->b);
+	relay_probe(r);
+}
+
 /* Is it over, or nearly?  True: there is nothing left to wait for here. */
 static bool
 relay_judge(struct relay *r)
@@ -251,7 +317,10 @@ relay_judge(struct relay *r)
 			reactor_timer(r->reactor, &r->timer, CLOCK_NEVER);
 			return true;
 		}
-		relay_failed(r);
+		if (r->failed == &r->b && !r->cfg.stdio && !lane_holds(&r->out))
+			relay_flush(r);
+		else
+			relay_failed(r);
 		return true;
 	}
 	if (r->cfg.indifferent && (r->b.hung || (r->b.tp->rfd == -1 && r->b.tp->ended)))
@@ -268,12 +337,21 @@ relay_judge(struct relay *r)
 	}
 	if (r->in.state != LANE_DONE || r->out.state != LANE_DONE)
 		return false;
-	r->state = RELAY_FLUSHING;
-	r->flush_by = clock_after(reactor_now(r->reactor), r->cfg.flush);
-	side_interest(r, &r->a);
-	side_interest(r, &r->b);
-	relay_probe(r);
+	relay_flush(r);
 	return true;
+}
+
+/* What is held now is the budget's to know.  Output is what goes to a, if there is some. */
+static void
+relay_account(struct relay *r)
+{
+	size_t left[2] = { side_held(&r->a, TP_WRITE), side_held(&r->b, TP_WRITE) };
+	uint64_t took[2] = { r->a.tp->out - left[0], r->b.tp->out - left[1] };
+	size_t out = left[0] + r->out.len + side_held(&r->b, TP_READ);
+	int i = out > 0 ? 0 : 1;
+
+	budget_hold(r->cfg.charge, relay_held(r), took[i] != r->took[i]);
+	memcpy(r->took, took, sizeof(took));
 }
 
 /* Has the peer, with its end, gone for good?  Where b has ended too, or is about to, its end is one
@@ -296,25 +374,31 @@ relay_peer_left(struct relay *r)
 static void
 relay_step(struct relay *r)
 {
-	bool more;
+	bool more, says;
 
 	if (r->state != RELAY_MOVING)
 		return;
 	more = lane_pump(r, &r->in);
 	if (relay_peer_left(r))
 		return;
-	more |= lane_pump(r, &r->out);
+	says = lane_pump(r, &r->out);
+	/* its last words are what has come by now */
+	if (r->unheard && !says && r->out.state == LANE_OPEN && !lane_holds(&r->out))
+		relay_fail(r, &r->b, r->unheard);
+	more |= says;
 	/* a session that was full has been emptied, and raises no event */
-	if (r->b.tp->rfd == -1 && lane_holds(&r->in) && !lane_holds(&r->out))
+	if (r->b.tp->rfd == -1 && (lane_holds(&r->in) || r->in.stopped) && !lane_holds(&r->out))
 		more = true;
+	if (r->cfg.charge)
+		relay_account(r);
 	if (relay_judge(r))
 		return;
 	if (more)
 		reactor_again(r->reactor, &r->task);
 	side_interest(r, &r->a);
 	side_interest(r, &r->b);
-	if (!r->timer.slot || relay_deadline(r) < r->timer.at)
-		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
+	if (!r->timer.slot || relay_due(r) < r->timer.at)
+		reactor_timer(r->reactor, &r->timer, relay_due(r));
 }
 
 static void
@@ -327,18 +411,20 @@ static void
 relay_timer(struct timer *t)
 {
 	struct relay *r = (struct relay *)((char *)t - offsetof(struct relay, timer));
-	bool a_takes, b_takes;
 
 	if (r->state == RELAY_FLUSHING) {
 		relay_probe(r);
 		return;
 	}
-	a_takes = side_takes(&r->a);
-	b_takes = side_takes(&r->b);
-	if (a_takes || b_takes) /* who slowly takes what lies in the kernel is not silent */
-		r->moved_at = reactor_now(r->reactor);
-	if (reactor_now(r->reactor) < relay_deadline(r))
-		reactor_timer(r->reactor, &r->timer, relay_deadline(r));
+	if (reactor_now(r->reactor) >= relay_due(r)) {
+		r->looked_at = reactor_now(r->reactor);
+		if (side_takes(&r->b))
+			relay_moved(r, &r->in);
+		if (side_takes(&r->a))
+			relay_moved(r, &r->out);
+	}
+	if (reactor_now(r->reactor) < relay_due(r))
+		reactor_timer(r->reactor, &r->timer, relay_due(r));
 	else if (r->linger_by)
 		relay_step(r);
 	else if (relay_lingers(r)) {
@@ -357,7 +443,7 @@ static void
 side_error(struct relay *r, struct side *s)
 {
 	s->hung = true;
-	if (s == &r->b && r->cfg.indifferent)
+	if (s == &r->b && (r->cfg.indifferent || relay_unheard(r, EPIPE)))
 		return;
 	if (!s->settled && !(r->cfg.stdio && s == &r->a && r->in.state == LANE_OPEN))
 		relay_fail(r, s, s->tp->broken ? s->tp->broken : ECONNRESET);
@@ -462,6 +548,12 @@ relay_cut(struct relay *r, const char *reason, int status)
 
 	if (r->state != RELAY_OVER)
 		relay_over(r, &end, true);
+}
+
+size_t
+relay_share(const struct relay *r)
+{
+	return r->cfg.charge ? budget_share(r->cfg.charge) : SIZE_MAX;
 }
 
 size_t

@@ -1,7 +1,10 @@
 /* flow/relay - two transports joined, both directions, until both are done.
  * - an end of stream on one side becomes an end of stream on the other, after what came before it;
- * - a cut stays a cut: if any call on a side failed, the other side is reset too;
- * - bounded: a direction holds at most one turn's bytes; while it does, its source is not read;
+ * - a cut stays a cut: if any call on a side failed, the other side is reset too; but what b said before is delivered first,
+ *   and where that was all (its end of stream came), a only learns that b does not listen any more: what it still sends is
+ *   dropped for a while, it is closed without a reset, and the status says that something was cut;
+ * - bounded: a direction holds at most one read (128 KiB, less where the budget is tight); while it does, its source is
+ *   not read; a session that answers more than is taken is not told more;
  * - a clean end is reported only when the last byte has been acknowledged on both sides.
  * Side a is the peer (the client of a server, the server of a client), b what stands behind us. */
 #ifndef FLOW_RELAY_H
@@ -11,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct charge;
 struct reactor;
 struct relay;
 struct transport;
@@ -19,6 +23,7 @@ struct relay_end {
 	const char *reason; /* one word: done, reset, idle ... */
 	int status;         /* base/exit.h; 0 only if nothing was cut */
 	int error;          /* the errno behind it, or 0 */
+	const char *why;    /* what the transport that failed says of it, or NULL; only until done() returns */
 	const char *by;     /* who ended it: peer, inner, us */
 	uint64_t in, out;   /* plaintext bytes from and to the peer */
 	bool more;          /* b had more for a, or had not ended: with status 0, the peer left (peer_end) */
@@ -48,7 +53,8 @@ struct relay_config {
 	bool keep_b;      /* b is not ended, nor closed at the end: it is the caller's again */
 	enum relay_peer_end peer_end;
 	bool bare_is_cut; /* an end of stream without close_notify is a cut */
-	int64_t idle, half_close, flush; /* ms, -1: none */
+	int64_t idle, half_close, flush; /* ms, -1: none.  idle is also how long a may take nothing of what is there for it */
+	struct charge *charge; /* what is held is told to it (flow/budget), and is 0 before done(); NULL: no budget */
 	const void *first; /* bytes for a that come before b's (copied), or NULL */
 	size_t first_len;
 	void (*done)(void *arg, const struct relay_end *);
@@ -65,6 +71,7 @@ int relay_start(struct relay **ret, struct reactor *, const struct relay_config 
 void relay_kick(struct relay *);     /* a hook would answer differently now; legal from anywhere */
 void relay_cut(struct relay *, const char *reason, int status);
 /* Ends it now, both sides reset; done() is called before this returns. */
+size_t relay_share(const struct relay *); /* how many bytes it may hold; SIZE_MAX without a budget */
 size_t relay_rest(const struct relay *, char *to, size_t cap);
 /* In done(): bytes read from b that a never took (keep_b), at most RELAY_REST_MAX. */
 #define RELAY_REST_MAX (128 * 1024)

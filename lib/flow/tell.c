@@ -56,12 +56,15 @@ tell_closed(
 		{ .key = "in", .num = (int64_t)in },
 		{ .key = "out", .num = (int64_t)out },
 		{ .key = "us", .num = us },
+		{ .key = t->why ? "why" : NULL, .text = t->why },
 		{ 0 },
 	};
 
 	if (status > 0)
 		snprintf(said, sizeof(said), ", status %d", status);
-	log_event(LOG_L_INFO, &who, "close", facts,
-	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64 ".%03d s%s",
-	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000), said);
+	log_event(t->loud && status > 0 ? LOG_L_ERROR : LOG_L_INFO, &who, "close", facts,
+	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64
+	    ".%03d s%s%s%s",
+	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000), said, t->why ? ": " : "",
+	    t->why ? t->why : "");
 }

@@ -2,6 +2,7 @@
 #ifndef FLOW_TELL_H
 #define FLOW_TELL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct env;
@@ -14,12 +15,14 @@ struct tell {	/* who, kept as long as the connection */
 	char iface[80];
 	char peer[TELL_PEER_MAX];
 	int64_t since; /* clock_us */
+	bool loud;     /* an end that is none is an error line */
+	char *why;     /* more about the reason, for the closing line, or NULL; its owner's to free */
 };
 
 void tell_from(struct tell *, const struct env *); /* CCF_CONN_ID, CCF_INTERFACE, TCPREMOTEIP and PORT; starts its clock */
 struct log_who tell_who(const struct tell *);	   /* borrows */
 void tell_open(const struct tell *, const char *what);
 void tell_closed(const struct tell *, const char *reason, int status, const char *by, uint64_t in, uint64_t out);
-/* "closed after 1.234 s: done by peer, 12 bytes in, 34 out" */
+/* "closed: done, by peer, 12 bytes in, 34 out, after 1.234 s" */
 
 #endif

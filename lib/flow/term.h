@@ -5,6 +5,7 @@
 #include "base/env.h"
 #include "flow/handed.h"
 #include "flow/relay.h"
+#include "flow/starter.h"
 #include "flow/tell.h"
 #include "flow/terminator.h"
 
@@ -22,14 +23,16 @@ struct term {
 	struct watch watch;
 	struct timer
 	    timer; /* handshake and sink deadline; then: waiting for the COMMAND's status */
+	struct timer life; /* --lifetime */
+	struct charge charge;
 	struct handed handed;	       /* our end of the pair is the AF_UNIX stream */
 	struct handed source;	       /* what we were handed is one; else its conn is NULL */
 	const struct transport *outer; /* what the relay took */
 	struct relay *relay;
-	struct child child;
+	struct started started; /* the COMMAND */
 	int command_status; /* -1: still running, or none */
 	bool command_killed, gave_up_waiting, single;
-	struct relay_end end; /* with it only the COMMAND's status is missing */
+	struct relay_end end; /* its reason is set: only the COMMAND's status is missing */
 	TAILQ_ENTRY(term) link, waiter;
 	struct grave grave;
 };
@@ -42,8 +45,9 @@ void term_fail(struct term *, const char *reason, int status, const char *by);
 bool term_starved(struct term *, int rc);
 /* Was it a shortage of descriptors?  Then that has ended it, and the source is asked for nothing more for a while. */
 
-/* the three sinks; each begins the relay, now or (a link) when the answer is there, or ends the connection */
+/* the sinks; each begins the relay, now or (a link) when the answer is there, or ends the connection */
 void term_to_session(struct term *);
+void term_to_stdio(struct term *);
 void term_to_command(struct term *);
 void term_to_hub(struct term *);
 

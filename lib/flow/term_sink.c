@@ -1,6 +1,5 @@
 /* What becomes of the plaintext: a session in this process, a COMMAND, or a link. */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,27 +16,81 @@
 
 #define REAP_MS 1000 /* a COMMAND closed its end: how long its exit status is waited for */
 
-extern char **environ;
-
 static const struct link_conn_ops down_ops;
+
+static void
+term_settle(struct term *t)
+{
+	term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
+}
+
+/* Its status says more than that its stream was cut. */
+static void
+term_heed_status(struct term *t)
+{
+	if (t->command_status > 0 && t->end.status == CCF_CUT) {
+		t->end.status = t->command_status;
+		t->end.reason = t->command_killed ? "killed" : t->end.reason;
+	}
+}
+
+static bool
+term_cut_by_command(const struct term *t)
+{
+	return t->end.status == CCF_CUT && strcmp(t->end.by, "inner") == 0;
+}
+
+static void
+term_reap_late(struct timer *timer)
+{
+	struct term *t = (struct term *)((char *)timer - offsetof(struct term, timer));
+
+	t->gave_up_waiting = true;
+	if (t->relay)
+		relay_kick(t->relay);
+	else
+		term_settle(t);
+}
+
+static void
+term_await_status(struct term *t)
+{
+	struct reactor *r = t->of->cfg.reactor;
+
+	t->timer.fire = term_reap_late;
+	reactor_timer(r, &t->timer, reactor_now(r) + REAP_MS);
+}
+
+/* What says more than the one word, to somebody who sits there. */
+static const char *
+term_why(const struct term *t, const struct relay_end *end)
+{
+	if (end->why || !t->tell.loud || strcmp(end->reason, "no-close-notify") != 0)
+		return end->why;
+	return "the server ended without close_notify, so what came may not be all";
+}
 
 static void
 term_relayed(void *arg, const struct relay_end *end)
 {
 	struct term *t = arg;
+	const char *why = term_why(t, end);
 
 	t->relay = NULL;
 	t->handed.relay = t->source.relay = NULL;
 	reactor_timer(t->of->cfg.reactor, &t->timer, CLOCK_NEVER);
+	reactor_timer(t->of->cfg.reactor, &t->life, CLOCK_NEVER);
+	budget_leave(&t->charge);
 	t->end = *end;
-	if (t->command_status > 0 &&
-	    end->status == CCF_CUT) { /* its end came first, and says more */
-		t->end.status = t->command_status;
-		t->end.reason = t->command_killed ? "killed" : end->reason;
-	}
-	if (t->single && t->child.pid > 0) /* its status is ours: wait for it */
+	t->end.why = NULL; /* it is borrowed */
+	t->tell.why = why ? strdup(why) : NULL;
+	term_heed_status(t);		/* its end came first */
+	if (t->started.by && t->single) /* its status is ours: wait for it */
 		return;
-	term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
+	if (t->started.by && term_cut_by_command(t) && !t->gave_up_waiting)
+		term_await_status(t); /* killed, or not to be run: that is on its way */
+	else
+		term_settle(t);
 }
 
 /* ---- the plaintext side ---- */
@@ -70,7 +123,9 @@ term_relay(
 		.idle = cfg->idle,
 		.half_close = cfg->half_close,
 		.flush = cfg->flush,
+		.charge = &t->charge,
 		.bare_is_cut = cfg->require_close_notify,
+		.stdio = cfg->sink == TERM_TO_STDIO,
 		.done = term_relayed,
 		.arg = t };
 	int err;
@@ -123,31 +178,65 @@ term_to_session(struct term *t)
 		conn_attach(inner, t->relay);
 }
 
+/* ---- standard input and output ---- */
+
+void
+term_to_stdio(struct term *t)
+{
+	struct transport *inner = NULL;
+	int rc = stream_new(STDIN_FILENO, STDOUT_FILENO, false, &inner);
+
+	if (rc == 0 && (rc = term_relay(t, inner, NULL, false)) < 0)
+		inner->ops->close(inner, true);
+	if (rc < 0)
+		term_fail(t, "no-memory", CCF_SYSTEM, "us");
+}
+
 /* ---- a COMMAND ---- */
 
 static void
-term_exited(struct child *child, int wait_status)
+term_exited(struct started *s, int wait_status)
 {
-	struct term *t = (struct term *)((char *)child - offsetof(struct term, child));
+	struct term *t = (struct term *)((char *)s - offsetof(struct term, started));
 
 	t->command_status = child_exit_status(wait_status);
 	t->command_killed = WIFSIGNALED(wait_status);
-	t->child.pid = 0;
 	if (t->relay)
 		relay_kick(t->relay);
-	else if (t->end.reason)
-		term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
+	else if (t->end.reason) {
+		if (term_cut_by_command(t))
+			term_heed_status(t);
+		term_settle(t);
+	}
+}
+
+/* Says why; what it is to the shell. */
+static int
+term_cannot_run(struct term *t, int rc)
+{
+	struct log_who who = tell_who(&t->tell);
+
+	log_event(LOG_L_ERROR, &who, "cannot-run", NULL, "cannot run %s: %s", t->of->cfg.command,
+	    strerror(-rc));
+	return rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN;
 }
 
 static void
-term_reap_late(struct timer *timer)
+term_failed(struct started *s, int rc)
 {
-	struct term *t = (struct term *)((char *)timer - offsetof(struct term, timer));
+	struct term *t = (struct term *)((char *)s - offsetof(struct term, started));
+	int status;
 
-	t->gave_up_waiting = true;
+	if (term_starved(t, rc)) /* the master is */
+		return;
+	status = term_cannot_run(t, rc);
 	if (t->relay)
-		relay_kick(t->relay);
+		relay_cut(t->relay, "cannot-run", status);
+	else
+		term_over(t, "cannot-run", status, "us", t->end.in, t->end.out);
 }
+
+static const struct started_ops command_ops = { .exited = term_exited, .failed = term_failed };
 
 /* The COMMAND's end of stream: one that was killed has cut it, one that lives on has only closed
  * its output. */
@@ -160,11 +249,8 @@ command_is_end(void *arg)
 		return !t->command_killed;
 	if (t->gave_up_waiting)
 		return 1;
-	if (!t->timer.slot) {
-		t->timer.fire = term_reap_late;
-		reactor_timer(
-		    t->of->cfg.reactor, &t->timer, reactor_now(t->of->cfg.reactor) + REAP_MS);
-	}
+	if (!t->timer.slot)
+		term_await_status(t);
 	return -EAGAIN;
 }
 
@@ -175,8 +261,8 @@ command_cut(void *arg)
 {
 	struct term *t = arg;
 
-	if (t->child.pid > 0)
-		kill(t->child.pid, SIGHUP);
+	if (t->started.by)
+		t->started.by->ops->hangup(t->started.by, &t->started);
 }
 
 void
@@ -184,29 +270,23 @@ term_to_command(struct term *t)
 {
 	const struct terminator_config *cfg = &t->of->cfg;
 	struct relay_hooks hooks = { .is_end = command_is_end, .cut = command_cut, .arg = t };
-	char **envp = env_exec(&t->env, environ);
-	struct spawn spawn = { .argv = cfg->argv, .envp = envp };
-	int pair[2], rc = -ENOMEM;
+	int pair[2], rc;
 
-	if (envp && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
 		rc = -errno;
-	else if (envp) {
-		spawn.in = spawn.out = pair[1];
-		rc = children_start(cfg->children, &t->child, &spawn, term_exited);
+	else {
+		t->started.ops = &command_ops;
+		rc = cfg->starter->ops->start(cfg->starter, &t->started, &t->env, pair[1]);
 		close(pair[1]);
 		if (rc < 0)
 			close(pair[0]);
-	}
-	free(envp);
-	if (rc < 0 && !term_starved(t, rc)) {
-		struct log_who who = tell_who(&t->tell);
-
-		log_event(LOG_L_ERROR, &who, "cannot-run", NULL, "cannot run %s: %s", cfg->argv[0],
-		    strerror(-rc));
-		term_fail(t, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us");
+		else if (cfg->starter->ops->hold)
+			cfg->starter->ops->hold(cfg->starter, &t->started, pair[0]);
 	}
 	if (rc == 0)
 		term_relay_fd(t, pair[0], &hooks, true);
+	else if (!term_starved(t, rc))
+		term_fail(t, "cannot-run", term_cannot_run(t, rc), "us");
 }
 
 /* ---- a link ---- */

@@ -11,6 +11,7 @@
 #include "base/exit.h"
 #include "base/log.h"
 #include "base/transport.h"
+#include "flow/master.h"
 #include "flow/room.h"
 #include "flow/term.h"
 #include "net/socket.h"
@@ -41,6 +42,7 @@ term_release(struct grave *g)
 	struct term *t = (struct term *)((char *)g - offsetof(struct term, grave));
 
 	env_free(&t->env);
+	free(t->tell.why);
 	free(t);
 }
 
@@ -50,16 +52,20 @@ term_free(struct term *t)
 	struct terminator *of = t->of;
 
 	reactor_timer(of->cfg.reactor, &t->timer, CLOCK_NEVER);
+	reactor_timer(of->cfg.reactor, &t->life, CLOCK_NEVER);
+	budget_leave(&t->charge);
 	handed_close(&t->handed);
 	handed_close(&t->source);
 	link_forget(&t->up);
 	link_forget(&t->down);
 	if (t->state == TERM_WAITING)
 		TAILQ_REMOVE(&of->waiting, t, waiter);
-	if (t->child.pid > 0)
-		child_abandon(of->cfg.children, &t->child);
+	if (t->started.by)
+		t->started.by->ops->abandon(t->started.by, &t->started);
 	TAILQ_REMOVE(&of->all, t, link);
 	of->live--;
+	if (of->cfg.page)
+		of->cfg.page->live = of->live;
 	reactor_bury(of->cfg.reactor, &t->grave, term_release);
 	for (unsigned i = 0; i < of->n_from; i++)
 		hub_regrant(of->from[i]);
@@ -95,6 +101,17 @@ term_fail(struct term *t, const char *reason, int status, const char *by)
 	term_over(t, reason, status, by, 0, 0);
 }
 
+static void
+term_cut(struct term *t, const char *reason, int status)
+{
+	if (t->relay)
+		relay_cut(t->relay, reason, status);
+	else if (t->end.reason)
+		term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
+	else
+		term_fail(t, reason, status, "us");
+}
+
 /* Was it a shortage of descriptors?  Then that ends it, and the source is asked for nothing more
  * for a while. */
 bool
@@ -104,17 +121,8 @@ term_starved(struct term *t, int rc)
 		return false;
 	if (t->up.link)
 		hub_starve(t->up.link->hub);
-	term_fail(t, "no-descriptors", CCF_UNAVAILABLE, "us");
+	term_cut(t, "no-descriptors", CCF_UNAVAILABLE);
 	return true;
-}
-
-static void
-term_cut(struct term *t, const char *reason, int status)
-{
-	if (t->relay)
-		relay_cut(t->relay, reason, status);
-	else
-		term_fail(t, reason, status, "us");
 }
 
 /* The source takes it back: its client has gone. */
@@ -163,6 +171,9 @@ term_shaken(struct term *t)
 	case TERM_TO_COMMAND:
 		term_to_command(t);
 		break;
+	case TERM_TO_STDIO:
+		term_to_stdio(t);
+		break;
 	case TERM_TO_HUB:
 		/* Until the sink has answered not a byte is read; the client is watched, and its
 		 * deadline runs. */
@@ -175,35 +186,67 @@ term_shaken(struct term *t)
 	}
 }
 
+/* What became of the handshake, in one line; floods of them are summed up. */
 static void
-term_shake(struct term *t)
+term_say_unshaken(struct term *t, const char *event, const char *what, const char *why)
 {
 	static struct log_class class = { .name = "failed handshakes" };
-	int rc = t->tp->ops->handshake(t->tp);
-	unsigned want;
+	struct log_who who = tell_who(&t->tell);
 
-	if (rc == 0) {
-		term_shaken(t);
-		return;
-	}
-	if (rc == -EAGAIN) {
-		want = t->tp->ops->want(t->tp, TP_READ | TP_WRITE);
-		reactor_want(t->of->cfg.reactor, &t->watch,
-		    (want & TP_READ ? WATCH_READ : 0) | (want & TP_WRITE ? WATCH_WRITE : 0));
-		return;
-	}
-	if (log_admit(&class, reactor_now(t->of->cfg.reactor))) {
-		struct log_who who = tell_who(&t->tell);
-		const char *why = t->tp->ops->reason ? t->tp->ops->reason(t->tp) : NULL;
+	if (log_admit(&class, reactor_now(t->of->cfg.reactor)))
+		log_event(t->of->cfg.loud ? LOG_L_ERROR : LOG_L_INFO, &who, event, NULL, "%s%s%s",
+		    what, why ? ": " : "", why ? why : "");
+	t->tell.loud = false; /* that was loud enough */
+}
 
-		log_event(LOG_L_INFO, &who, "handshake-failed", NULL, "handshake failed: %s",
-		    why ? why : strerror(-rc));
-	}
+static const char *
+term_reason(const struct term *t)
+{
+	return t->tp->ops->reason ? t->tp->ops->reason(t->tp) : NULL;
+}
+
+static void
+term_unshaken(struct term *t, int rc)
+{
+	const char *why = term_reason(t);
+	int status = rc == -EKEYREJECTED  ? CCF_PEER_CERT
+		     : rc == -EKEYREVOKED ? CCF_PEER_PIN
+					  : CCF_HANDSHAKE;
+
+	term_say_unshaken(t, "handshake-failed", "handshake failed", why ? why : strerror(-rc));
 	reactor_forget(t->of->cfg.reactor, &t->watch);
 	socket_leave(t->tp->rfd); /* the alert that says why shall arrive */
 	t->tp->ops->close(t->tp, false);
 	t->tp = NULL;
-	term_fail(t, "handshake-failed", CCF_HANDSHAKE, "peer");
+	term_fail(t, "handshake-failed", status, "peer");
+}
+
+/* Until the relay does it. */
+static void
+term_account(struct term *t)
+{
+	const struct transport_ops *ops = t->tp->ops;
+
+	if (ops->held)
+		budget_hold(
+		    &t->charge, ops->held(t->tp, TP_READ) + ops->held(t->tp, TP_WRITE), false);
+}
+
+static void
+term_shake(struct term *t)
+{
+	int rc = t->tp->ops->handshake(t->tp);
+	unsigned want;
+
+	term_account(t);
+	if (rc == 0)
+		term_shaken(t);
+	else if (rc == -EAGAIN) {
+		want = t->tp->ops->want(t->tp, TP_READ | TP_WRITE);
+		reactor_want(t->of->cfg.reactor, &t->watch,
+		    (want & TP_READ ? WATCH_READ : 0) | (want & TP_WRITE ? WATCH_WRITE : 0));
+	} else
+		term_unshaken(t, rc);
 }
 
 static void
@@ -228,8 +271,8 @@ term_late(struct timer *timer)
 	struct log_who who = tell_who(&t->tell);
 
 	if (t->state == TERM_SHAKING) {
-		log_event(LOG_L_INFO, &who, "handshake-timeout", NULL,
-		    "handshake not finished in time (--handshake-timeout)");
+		term_say_unshaken(t, "handshake-timeout",
+		    "handshake not finished in time (--handshake-timeout)", term_reason(t));
 		term_fail(t, "handshake-timeout", CCF_DEADLINE, "us");
 	} else {
 		log_event(LOG_L_INFO, &who, "sink-timeout", NULL,
@@ -238,6 +281,62 @@ term_late(struct timer *timer)
 					     : "the consumer did not answer");
 		term_fail(t, "no-answer", CCF_DEADLINE, "us");
 	}
+}
+
+static void
+term_spent(struct timer *timer)
+{
+	struct term *t = (struct term *)((char *)timer - offsetof(struct term, life));
+
+	term_cut(t, "lifetime", CCF_DEADLINE);
+}
+
+/* ---- the budget ---- */
+
+static struct term *
+term_of_charge(const struct charge *c)
+{
+	return (struct term *)((char *)(uintptr_t)c - offsetof(struct term, charge));
+}
+
+static void
+charge_wake(struct charge *c)
+{
+	struct term *t = term_of_charge(c);
+
+	if (t->relay)
+		relay_kick(t->relay);
+}
+
+static int64_t
+charge_unsent(const struct charge *c)
+{
+	const struct term *t = term_of_charge(c);
+	const struct transport *tp = t->tp ? t->tp : t->outer;
+
+	return tp->ops->unsent(tp);
+}
+
+static void
+charge_slow(struct charge *c)
+{
+	term_cut(term_of_charge(c), "slow", CCF_DEADLINE);
+}
+
+static const struct charge_ops charge_ops = {
+	.wake = charge_wake,
+	.unsent = charge_unsent,
+	.slow = charge_slow,
+};
+
+static void
+budget_eased(struct budget *b)
+{
+	struct terminator *of =
+	    (struct terminator *)((char *)b - offsetof(struct terminator, budget));
+
+	for (unsigned i = 0; i < of->n_from; i++)
+		hub_regrant(of->from[i]);
 }
 
 /* ---- life ---- */
@@ -250,10 +349,17 @@ term_new(struct terminator *of)
 	if (!t)
 		return NULL;
 	t->of = of;
+	t->tell.loud = of->cfg.loud;
 	t->command_status = -1;
 	t->timer.fire = term_late;
+	t->life.fire = term_spent;
+	budget_join(of->cfg.max_buffered ? &of->budget : NULL, &t->charge, &charge_ops);
 	TAILQ_INSERT_TAIL(&of->all, t, link);
 	of->live++;
+	if (of->cfg.page) {
+		of->cfg.page->live = of->live;
+		of->cfg.page->accepted++;
+	}
 	return t;
 }
 
@@ -268,10 +374,13 @@ term_begin(struct term *t, int rfd)
 
 	if (since > now || since <= 0)
 		since = now;
-	env_unset_prefix(&t->env, "SSL_");
+	env_unset_prefix(&t->env, "SSL_"); /* what tls/facts says, nobody else may say */
+	env_unset_prefix(&t->env, "CCF_CLIENT_");
+	env_unset_prefix(&t->env, "CCF_SERVER_");
 	env_unset(&t->env, "CCF_ALPN");
 	tell_from(&t->tell, &t->env);
 	reactor_timer(cfg->reactor, &t->timer, clock_after(since, cfg->handshake));
+	reactor_timer(cfg->reactor, &t->life, clock_after(since, cfg->lifetime));
 	reactor_watch(cfg->reactor, &t->watch, rfd, term_ready);
 	t->tp->ready = TP_READ | TP_WRITE;
 	if (t->of->no_sink) /* it was on its way to us */
@@ -329,6 +438,8 @@ terminator_room(struct terminator *of)
 {
 	if (!of->ready || (of->cfg.sink == TERM_TO_HUB && !of->had_credit))
 		return 0;
+	if (of->cfg.max_buffered && !budget_room(&of->budget))
+		return 0;
 	return (room_for(of->live, 3, of->cfg.fds_spare + of->n_from) + of->n_from - 1) /
 	       of->n_from;
 }
@@ -374,4 +485,7 @@ terminator_open(struct terminator *of, const struct terminator_config *cfg)
 	*of = (struct terminator){ .cfg = *cfg };
 	TAILQ_INIT(&of->all);
 	TAILQ_INIT(&of->waiting);
+	if (cfg->max_buffered)
+		budget_open(&of->budget, cfg->reactor, (size_t)cfg->max_buffered, cfg->flush);
+	of->budget.eased = budget_eased;
 }

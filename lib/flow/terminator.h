@@ -3,15 +3,17 @@
 #ifndef FLOW_TERMINATOR_H
 #define FLOW_TERMINATOR_H
 
+#include "flow/budget.h"
 #include "flow/hub.h"
-#include "loop/children.h"
 
 struct env;
+struct page;
 struct relay_end;
 struct session_ops;
+struct starter;
 struct transport;
 
-enum term_sink { TERM_TO_HUB, TERM_TO_COMMAND, TERM_TO_SESSION };
+enum term_sink { TERM_TO_HUB, TERM_TO_COMMAND, TERM_TO_SESSION, TERM_TO_STDIO };
 
 struct terminator_config {
 	struct reactor *reactor;
@@ -19,13 +21,17 @@ struct terminator_config {
 	/* 0 or -errno, and then the descriptors are still the caller's */
 	enum term_sink sink;
 	struct hub *to;			/* TERM_TO_HUB */
-	struct children *children;	/* TERM_TO_COMMAND */
-	char *const *argv;
+	struct starter *starter;	/* TERM_TO_COMMAND */
+	const char *command;		/* its name, for messages */
 	const struct session_ops *session, *capped; /* TERM_TO_SESSION */
 	int64_t handshake, idle, half_close, flush; /* ms, -1: none */
+	int64_t lifetime;     /* of a connection from its accept, ms, -1: none */
+	int64_t max_buffered; /* bytes held for all connections of this process (flow/budget); 0: no limit */
 	bool require_close_notify;
+	bool loud; /* somebody sits at this one connection: its failures are errors, not information */
 	unsigned fds_spare;
 	void (*trace)(const char *from, const char *to); /* the states of a connection; may be NULL */
+	struct page *page; /* a worker's (flow/master): live and accepted are kept there too; else NULL */
 	void (*idle_now)(void *arg); /* nothing is left (told after each last one) */
 	void *arg;
 };
@@ -40,6 +46,7 @@ struct terminator {
 	bool had_credit; /* the sink has granted once */
 	bool no_sink;	 /* the sink has ended for good */
 	unsigned live;
+	struct budget budget;
 	TAILQ_HEAD(term_list, term) all;
 	TAILQ_HEAD(term_waiters, term) waiting; /* for credit of the sink */
 	int last_status; /* of the connection that ended last: the tool's, where it has only one */

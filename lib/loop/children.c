@@ -35,41 +35,53 @@ children_open(struct children *c, struct signals *s, const struct rlimit *found)
 }
 
 /* exec keeps what is ignored, and a handler must not run in a vfork child.  The two numbers that
- * glibc keeps for itself answer EINVAL. */
+ * glibc keeps for itself answer EINVAL.  but: the process goes on without exec, and this one stays
+ * as it is; 0: none. */
 static void
-default_signals(void)
+default_signals(int but)
 {
 	struct sigaction now, dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
 	for (int signo = 1; signo <= SIGRTMAX; signo++) {
-		if (sigaction(signo, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+		if (signo != but && sigaction(signo, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
 			sigaction(signo, &dfl, NULL);
 	}
-	/* glibc keeps 32 and 33 to itself and refuses them, yet a parent may have left them ignored
-	 */
-	for (int signo = 32; signo <= 33; signo++)
+	/* glibc keeps 32 and 33 to itself and refuses them, yet a parent may have left them
+	 * ignored. */
+	for (int signo = 32; !but && signo <= 33; signo++)
 		syscall(SYS_rt_sigaction, signo, (const unsigned long[4]){ 0 }, NULL,
 		    sizeof(unsigned long));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* in and out become 0 and 1, whichever of 0 and 1 they are themselves. */
+/* dup2 onto itself keeps close-on-exec. */
 static int
-place(int in, int out)
+place_one(int fd, int at)
 {
-	if (out == STDIN_FILENO && in != STDIN_FILENO) {
-		out = fcntl(out, F_DUPFD_CLOEXEC, 3);
+	return fd == at ? fds_set_cloexec(fd, false) : dup2(fd, at);
+}
+
+/* in and out become at and at + 1, whichever of these two they are themselves. */
+static int
+place(int in, int out, int at)
+{
+	if (out == at && in != at) {
+		out = fcntl(out, F_DUPFD_CLOEXEC, at + 2);
 		if (out < 0)
 			return -1;
 	}
-	/* dup2 onto itself keeps close-on-exec. */
-	if (in == STDIN_FILENO ? fds_set_cloexec(in, false) < 0 : dup2(in, STDIN_FILENO) < 0)
-		return -1;
-	if (out == STDOUT_FILENO ? fds_set_cloexec(out, false) < 0 : dup2(out, STDOUT_FILENO) < 0)
-		return -1;
-	return 0;
+	return place_one(in, at) < 0 || place_one(out, at + 1) < 0 ? -1 : 0;
+}
+
+/* Closed by exec, so that after an exec that failed the caller still has what it had. */
+static void
+leave_open(int at)
+{
+	if (at)
+		close_range(3, (unsigned)at - 1, CLOSE_RANGE_CLOEXEC);
+	close_range(at ? (unsigned)at + 2 : 3, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
 /* execvpe says EACCES also where it only could not look into a directory of PATH (an ordinary user
@@ -99,14 +111,23 @@ start(const struct children *c, const struct spawn *spawn, volatile int *err)
 
 	if (pid != 0)
 		return pid;
-	if (place(spawn->in, spawn->out) == 0) {
-		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (place(spawn->in, spawn->out, spawn->at) == 0) {
+		leave_open(spawn->at);
 		setrlimit(RLIMIT_NOFILE, &c->found);
-		default_signals();
+		default_signals(0);
 		execvpe(spawn->argv[0], spawn->argv, spawn->envp);
 	}
 	*err = why_not(spawn->argv[0], errno);
 	_exit(127);
+}
+
+static void
+enter(struct children *c, struct child *child, pid_t pid, void (*exited)(struct child *, int))
+{
+	child->pid = pid;
+	child->exited = exited;
+	RB_INSERT(child_tree, &c->tree, child);
+	c->live++;
 }
 
 int
@@ -134,10 +155,7 @@ children_start(struct children *c, struct child *child, const struct spawn *spaw
 			;
 		return -err;
 	}
-	child->pid = pid;
-	child->exited = exited;
-	RB_INSERT(child_tree, &c->tree, child);
-	c->live++;
+	enter(c, child, pid, exited);
 	return 0;
 }
 
@@ -147,6 +165,44 @@ ghost_exited(struct child *ghost, int status)
 {
 	(void)status;
 	free(ghost);
+}
+
+/* In the new process, whose children are not ours. */
+static void
+disown_all(struct children *c)
+{
+	struct child *child, *next;
+
+	RB_FOREACH_SAFE(child, child_tree, &c->tree, next) {
+		RB_REMOVE(child_tree, &c->tree, child);
+		if (child->exited == ghost_exited)
+			free(child);
+	}
+	c->live = 0;
+}
+
+int
+children_fork(struct children *c, struct child *child, void (*exited)(struct child *, int))
+{
+	sigset_t all, before;
+	pid_t pid;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	err = errno;
+	if (pid == 0) {
+		disown_all(c);
+		signal(SIGPIPE, SIG_IGN);
+		default_signals(SIGPIPE);
+		return 0;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return -err;
+	enter(c, child, pid, exited);
+	return pid;
 }
 
 void
@@ -188,10 +244,14 @@ children_reap(struct children *c)
 {
 	struct child key, *child;
 	siginfo_t info;
+	int r;
 
 	for (;;) {
 		info.si_pid = 0;
-		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+		do
+			r = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+		while (r < 0 && errno == EINTR);
+		if (r < 0 || info.si_pid == 0)
 			return;
 		key.pid = info.si_pid;
 		child = RB_FIND(child_tree, &c->tree, &key);
@@ -204,17 +264,17 @@ children_reap(struct children *c)
 }
 
 int
-children_become(const struct rlimit *found, char *const *argv, char *const *envp)
+children_become(const struct rlimit *found, int keep, char *const *argv, char *const *envp)
 {
 	for (int fd = 6; fd <= 7; fd++) {
 		fds_set_nonblock(fd, false);
 		fds_set_cloexec(fd, false);
 	}
-	/* Closed by exec, so that after an exec that failed the caller still has what it had. */
-	close_range(3, 5, CLOSE_RANGE_CLOEXEC);
-	close_range(8, ~0U, CLOSE_RANGE_CLOEXEC);
+	leave_open(6);
+	if (keep >= 0)
+		fds_set_cloexec(keep, false);
 	setrlimit(RLIMIT_NOFILE, found);
-	default_signals();
+	default_signals(0);
 	execvpe(argv[0], argv, envp);
 	return -why_not(argv[0], errno);
 }

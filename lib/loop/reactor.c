@@ -12,7 +12,8 @@
 #include "loop/tasks.h"
 #include "loop/timers.h"
 
-#define BATCH 64 /* events a wait: a turn stays short, the kernel rotates the rest */
+#define BATCH	 64 /* events a wait: a turn stays short, the kernel rotates the rest */
+#define AGAIN_MS 20 /* until what epoll had no memory for is tried again */
 
 TAILQ_HEAD(watch_list, watch);
 
@@ -96,7 +97,7 @@ reactor_forget(struct reactor *r, struct watch *w)
 		if (r->batch[i].data.ptr == w)
 			r->batch[i].data.ptr = NULL;
 	}
-	w->known = w->refused = w->dirty = w->queued = false;
+	w->known = w->refused = w->lacks = w->dirty = w->queued = false;
 	w->want = w->in_set = 0;
 }
 
@@ -123,6 +124,7 @@ apply(struct reactor *r, struct watch *w)
 		apply_refused(r, w);
 		return;
 	}
+	w->lacks = false;
 	if (w->want == w->in_set)
 		return;
 	/* WATCH_HUP is no bit: being in the set is enough to be told of errors and hang-ups. */
@@ -134,20 +136,26 @@ apply(struct reactor *r, struct watch *w)
 	/* One key, two watches: the second would silently steal the first one's events. */
 	if (errno == EEXIST)
 		abort();
-	/* EPERM is a file.  Anything else (no memory, too many watches) is polled as one too: the
-	 * owner goes on, if dearly, rather than hang. */
+	if (errno != EPERM) { /* no memory, too many watches: for now it is polled */
+		w->lacks = w->dirty = true;
+		TAILQ_INSERT_TAIL(&r->changed, w, changed);
+		return;
+	}
 	w->in_set = 0;
 	w->refused = true;
 	apply_refused(r, w);
 }
 
+/* Afterwards only those that lack something are left. */
 static void
 apply_all(struct reactor *r)
 {
+	struct watch_list todo = TAILQ_HEAD_INITIALIZER(todo);
 	struct watch *w;
 
-	while ((w = TAILQ_FIRST(&r->changed))) {
-		TAILQ_REMOVE(&r->changed, w, changed);
+	TAILQ_CONCAT(&todo, &r->changed, changed);
+	while ((w = TAILQ_FIRST(&todo))) {
+		TAILQ_REMOVE(&todo, w, changed);
 		w->dirty = false;
 		apply(r, w);
 	}
@@ -163,6 +171,8 @@ wait_time(const struct reactor *r, int64_t limit)
 	left = at == CLOCK_NEVER ? -1 : at - clock_ms();
 	if (at != CLOCK_NEVER && left < 0)
 		left = 0;
+	if (!TAILQ_EMPTY(&r->changed) && (left < 0 || left > AGAIN_MS))
+		left = AGAIN_MS;
 	if (limit >= 0 && (left < 0 || limit < left))
 		left = limit;
 	return left > INT_MAX ? INT_MAX : (int)left;
@@ -207,6 +217,24 @@ serve_always(struct reactor *r)
 	TAILQ_REMOVE(&r->always, &mark, link);
 }
 
+/* As serve_always does. */
+static void
+serve_lacking(struct reactor *r)
+{
+	struct watch mark = { .fd = -1 }, *w;
+
+	TAILQ_INSERT_TAIL(&r->changed, &mark, changed);
+	while ((w = TAILQ_FIRST(&r->changed)) != &mark) {
+		uint32_t got = w->want & (WATCH_READ | WATCH_WRITE);
+
+		TAILQ_REMOVE(&r->changed, w, changed);
+		TAILQ_INSERT_TAIL(&r->changed, w, changed);
+		if (w->lacks && got)
+			w->ready(w, got);
+	}
+	TAILQ_REMOVE(&r->changed, &mark, changed);
+}
+
 static void
 fire_timers(struct reactor *r)
 {
@@ -233,6 +261,7 @@ reactor_turn(struct reactor *r, int64_t wait_ms)
 		deliver(&r->batch[i]);
 	r->batch_n = 0;
 	serve_always(r);
+	serve_lacking(r);
 	fire_timers(r);
 	tasks_end_turn(&r->tasks);
 	return 0;

@@ -2,6 +2,7 @@
  * key, so a reused descriptor inherits nothing.  Level-triggered.  Only reactor.c calls epoll.
  * - a watch that wants nothing is out of the set, unless it asks for WATCH_HUP alone;
  * - a file that epoll refuses (EPERM) counts as always ready and takes its turn fairly;
+ * - one that epoll has no memory for is polled a few times a second until it has;
  * - a watch that was forgotten is never reported, even in the batch under way;
  * - interest is applied once, just before the next wait: wanting and unwanting in one turn costs no call. */
 #ifndef LOOP_REACTOR_H
@@ -28,7 +29,7 @@ struct watch {
 	uint32_t want;		/* set by reactor_want only */
 	/* private */
 	uint32_t in_set;
-	bool known, refused, dirty, queued;
+	bool known, refused, lacks, dirty, queued;
 	TAILQ_ENTRY(watch) link, changed;
 };
 

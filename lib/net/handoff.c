@@ -52,9 +52,9 @@ put_descriptor(struct msghdr *m, union control *c, int fd)
 	memcpy(CMSG_DATA(h), &fd, sizeof(fd));
 }
 
-/* As many of n as the socket takes, at most a batch; what went is ours no longer. */
+/* As many of n as the socket takes, at most a batch. */
 static int
-send_batch(int chan, struct handoff_out *out, unsigned n)
+send_batch(int chan, const struct handoff_out *out, unsigned n)
 {
 	struct mmsghdr msgs[HANDOFF_BATCH];
 	struct iovec iov[HANDOFF_BATCH];
@@ -73,14 +73,28 @@ send_batch(int chan, struct handoff_out *out, unsigned n)
 	do
 		went = sendmmsg(chan, msgs, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (went < 0 && errno == EINTR);
-	if (went < 0)
-		return -errno;
-	for (int i = 0; i < went; i++)
+	return went < 0 ? -errno : went;
+}
+
+int
+handoff_lend(int chan, const struct handoff_out *out)
+{
+	int rc;
+
+	if (out->len == 0 || out->len > HANDOFF_MAX)
+		return out->len ? -EMSGSIZE : -EINVAL;
+	rc = send_batch(chan, out, 1);
+	return rc < 0 ? rc : 0;
+}
+
+static void
+close_sent(struct handoff_out *out, int n)
+{
+	for (int i = 0; i < n; i++)
 		if (out[i].fd >= 0) {
 			close(out[i].fd);
 			out[i].fd = -1;
 		}
-	return went;
 }
 
 int
@@ -103,6 +117,7 @@ handoff_send(int chan, struct handoff_out *out, unsigned n)
 		}
 		if (went < 0)
 			return sent ? (int)sent : went;
+		close_sent(out + sent, went);
 		sent += (unsigned)went;
 		if ((unsigned)went < batch)
 			break;

@@ -22,6 +22,8 @@ int handoff_send(int chan, struct handoff_out *, unsigned n);
  * full; 0 is possible, and errno then says why: EAGAIN (EPOLLOUT tells when), ETOOMANYREFS (nothing
  * tells: try again when something else was received).  -errno: none went, every descriptor is still
  * the caller's. */
+int handoff_lend(int chan, const struct handoff_out *);
+/* The same for one, whose descriptor stays the caller's.  0 or -errno */
 
 struct handoff_in {
 	char *bytes;  /* cap HANDOFF_MAX, the caller's */

@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fds.h"
+
 enum kind {
 	NOTHING, /* -1, or not a descriptor */
 	SOCKET,
@@ -158,22 +160,6 @@ stream_flush(struct transport *t)
 	return 0; /* nothing is gathered here */
 }
 
-/* Standard output is borrowed and cannot be closed for everybody, but this process can stop holding
- * it: the reader sees the end, and the number stays taken. */
-static int
-leave_stdout(void)
-{
-	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	int r = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (dup2(fd, STDOUT_FILENO) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 static int
 stream_finish(struct transport *t)
 {
@@ -194,8 +180,11 @@ stream_finish(struct transport *t)
 		return 0;
 	if (s->owns)
 		close(t->wfd);
-	else if (t->wfd == STDOUT_FILENO)
-		r = leave_stdout();
+	else if (t->wfd == STDOUT_FILENO) {
+		/* It is borrowed and cannot be closed for everybody, but this process can stop
+		 * holding it: the reader sees the end, and the number stays taken. */
+		r = fds_null(STDOUT_FILENO);
+	}
 	t->wfd = -1;
 	s->wkind = NOTHING;
 	return r;

@@ -15,6 +15,7 @@ struct session_ops {
 	/* writer and env are borrowed until close.  0 or -errno (the connection is then reset). */
 	int (*data)(struct session *, const char *bytes, size_t len);
 	/* All of it is taken; only called while the writer is not full.  0; -errno resets the connection. */
+	void (*drained)(struct session *); /* the writer had been full and has room again; may be NULL */
 	void (*end)(struct session *); /* the peer has sent its end of stream; writing goes on until writer_close */
 	void (*close)(struct session *); /* the connection is over; frees */
 };

@@ -17,7 +17,7 @@ writer_room(struct writer *w, size_t len)
 	if (w->len + len <= w->cap)
 		return 0;
 	while (cap < w->len + len)
-		cap *= 2;
+		cap += cap / 4;
 	bytes = realloc(w->bytes, cap);
 	if (!bytes)
 		return -ENOMEM;
@@ -33,13 +33,16 @@ writer_put(struct writer *w, const void *bytes, size_t len)
 
 	if (w->closed)
 		return -EPIPE;
-	if (len > WRITER_MAX - w->len)
+	if (len > WRITER_MAX - w->len) {
+		w->stuffed = w->len > 0;
 		return -ENOBUFS;
+	}
 	rc = writer_room(w, len);
 	if (rc < 0)
 		return rc;
 	memcpy(w->bytes + w->len, bytes, len);
 	w->len += len;
+	w->stuffed = w->stuffed || writer_full(w);
 	if (w->woken)
 		w->woken(w);
 	return 0;
@@ -56,7 +59,18 @@ writer_close(struct writer *w)
 bool
 writer_full(const struct writer *w)
 {
-	return w->len >= WRITER_HIGH;
+	return w->len >= (w->high ? w->high : WRITER_HIGH);
+}
+
+/* The session may have asked under the old mark. */
+bool
+writer_drained(struct writer *w, size_t high)
+{
+	bool was = w->stuffed || writer_full(w);
+
+	w->high = high < WRITER_HIGH ? high : WRITER_HIGH;
+	w->stuffed = was && writer_full(w);
+	return was && !w->stuffed;
 }
 
 size_t

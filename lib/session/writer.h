@@ -1,27 +1,33 @@
 /* session/writer - where a session puts the plaintext it answers with.  Bounded: from the high mark on it is
- * full, and while it is, what the peer sends is not read.  A write is taken whole or not at all. */
+ * full, and while it is, what the peer sends is not read.  A write is taken whole or not at all.  Who has much to say
+ * stops when it is full and goes on in session_ops.drained: what is put beyond the high mark no budget can prevent. */
 #ifndef SESSION_WRITER_H
 #define SESSION_WRITER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#define WRITER_HIGH (64 * 1024) /* bytes waiting: full from here on */
+#define WRITER_HIGH (64 * 1024) /* bytes waiting: full from here on, at the latest */
 #define WRITER_MAX  (1024 * 1024) /* bytes waiting: no more are taken */
 
 struct writer {
 	char *bytes; /* ours */
 	size_t at, len, cap;
+	size_t high; /* full from here on: less than WRITER_HIGH where the budget is tight; 0: WRITER_HIGH */
 	bool closed; /* the session has said its last */
+	bool stuffed; /* it was full, or did not take a write, and drained was not called yet */
 	void (*woken)(struct writer *); /* something to send came outside of session_ops; may be NULL */
 	void *owner;
 };
 
 int writer_put(struct writer *, const void *bytes, size_t len);
-/* 0: copied.  -ENOBUFS: it does not fit under WRITER_MAX; nothing was taken.  -EPIPE: after writer_close.  -ENOMEM. */
+/* 0: copied.  -ENOBUFS: it does not fit under WRITER_MAX, nothing was taken (drained comes, if something waits).
+ * -EPIPE: after writer_close.  -ENOMEM. */
 void writer_close(struct writer *); /* what was put is still sent, then our end of stream */
 bool writer_full(const struct writer *);
 size_t writer_take(struct writer *, void *to, size_t cap); /* for the one who sends: moves bytes out */
+bool writer_drained(struct writer *, size_t high);
+/* For the one who sends, after a take; high: the mark from now on.  Was it full, and is not any more?  True once. */
 void writer_free(struct writer *);
 
 #endif

@@ -471,6 +471,19 @@ bio_pending(const BIO *b)
 	return kept_size(&w->s.kept) + (out.owner == w ? out.len : 0);
 }
 
+size_t
+bio_kept(const BIO *b)
+{
+	const struct side *s = BIO_get_data((BIO *)b);
+	size_t n = s->kept.len;
+
+	if (in.owner && &in.owner->s == s)
+		n += in.len - in.off;
+	if (out.owner && &out.owner->s == s)
+		n += out.len;
+	return n;
+}
+
 bool
 bio_blocked(const BIO *b)
 {

@@ -22,6 +22,7 @@ BIO *bio_writer(struct transport *); /* writes t->wfd */
 
 int bio_flush(BIO *writer);		/* 0: nothing pending.  -EAGAIN.  -errno */
 size_t bio_pending(const BIO *writer);	/* bytes gathered or kept, not sent */
+size_t bio_kept(const BIO *);		/* either: bytes of memory that this connection keeps, or has in the shared buffer */
 bool bio_blocked(const BIO *writer);	/* the socket did not take everything: some is kept */
 void bio_expect(BIO *reader, size_t);	/* so much plaintext is wanted now: how far to read ahead */
 size_t bio_buffered(const BIO *reader); /* bytes received, not yet asked for by OpenSSL */

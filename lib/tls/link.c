@@ -20,7 +20,7 @@
 #include "tls/link.h"
 
 enum tls_wait { WAIT_NONE, WAIT_READ, WAIT_WRITE };
-enum { RECORD = 16384, REASON_MAX = 512 };
+enum { RECORD = 16384, REASON_MAX = 2048 };
 
 struct tls_link {
 	struct transport t;
@@ -82,7 +82,7 @@ pay(struct tls_link *l)
 static void
 let_go_of_hello(struct tls_link *l)
 {
-	hello_begin(l->ssl, NULL);
+	hello_begin(l->ssl, NULL, NULL);
 	free(l->hello);
 	l->hello = NULL;
 }
@@ -96,31 +96,59 @@ note_buffered(struct tls_link *l)
 }
 
 static const char *
-how_it_left(const struct tls_link *l)
+peer_of(const struct tls_link *l)
 {
-	if (!*bio_greeting(l->rd))
-		return "the client closed the connection without a word";
-	if (bio_in_record(l->rd))
-		return "the handshake was cut in the middle of a record";
-	return "the client closed the connection in the handshake";
+	return SSL_is_server(l->ssl) ? "client" : "server";
+}
+
+/* The connection failed, not TLS; how: what it came to. */
+static int
+shake_ended(struct tls_link *l, int err, const char *how)
+{
+	char why[REASON_MAX];
+
+	facts_ended(why, sizeof(why), l->hello, how);
+	return doom(l, err, why);
+}
+
+static int
+shake_left(struct tls_link *l)
+{
+	bool silent = !*bio_greeting(l->rd);
+	char how[80];
+
+	if (silent)
+		l->hello->stage = NULL; /* that says it */
+	else if (bio_in_record(l->rd))
+		return shake_ended(l, -EPROTO, "the handshake was cut in the middle of a record");
+	snprintf(how, sizeof(how), "the %s closed the connection %s", peer_of(l),
+	    silent ? "without a word" : "in the handshake");
+	return shake_ended(l, -EPROTO, how);
 }
 
 /* Where OpenSSL has a reason it is the first one: the socket may have failed over the alert. */
 static int
 shake_failed(struct tls_link *l, unsigned long err)
 {
+	struct hello *h = l->hello;
 	char why[REASON_MAX];
+	int fate = -EPROTO;
 
 	/* The alert must get out; if the socket is full there is no use in waiting for it. */
 	pay(l);
+	hello_end(l->ssl, h, err);
 	if (!err && bio_error(l->rd))
-		return doom(l, -bio_error(l->rd), NULL);
+		return shake_ended(l, -bio_error(l->rd), strerror(bio_error(l->rd)));
 	if (!err && bio_error(l->wr))
-		return doom(l, -bio_error(l->wr), NULL);
+		return shake_ended(l, -bio_error(l->wr), strerror(bio_error(l->wr)));
 	if (!err && bio_ended(l->rd))
-		return doom(l, -EPROTO, how_it_left(l));
-	facts_failure(why, sizeof(why), l->hello, err, bio_greeting(l->rd));
-	return doom(l, -EPROTO, why);
+		return shake_left(l);
+	facts_failure(why, sizeof(why), h, err, bio_greeting(l->rd));
+	if (h->client && h->pin_failed)
+		fate = -EKEYREVOKED;
+	else if (h->client && h->verdict != X509_V_OK && !h->big_certificate)
+		fate = -EKEYREJECTED;
+	return doom(l, fate, why);
 }
 
 static int
@@ -142,14 +170,16 @@ link_handshake(struct transport *t)
 		l->shaken = r == 1;
 	}
 	sent = pay(l);
-	if (sent < 0 && sent != -EAGAIN)
-		return doom(l, sent, NULL);
-	if (!l->shaken || sent < 0)
+	if (sent < 0 && sent != -EAGAIN && l->hello) {
+		hello_end(l->ssl, l->hello, 0);
+		return shake_ended(l, sent, strerror(-sent));
+	}
+	if (!l->shaken || sent == -EAGAIN)
 		return -EAGAIN;
 	if (l->hello)
 		let_go_of_hello(l);
 	note_buffered(l);
-	return 0;
+	return sent < 0 ? doom(l, sent, NULL) : 0;
 }
 
 static ssize_t
@@ -165,13 +195,15 @@ end_of_stream(struct tls_link *l)
 static int
 read_failed(struct tls_link *l, unsigned long err)
 {
-	const char *why = ERR_reason_error_string(err);
+	char why[REASON_MAX];
+	bool refused;
 
-	if (bio_error(l->rd))
+	if (!err && bio_error(l->rd))
 		return doom(l, -bio_error(l->rd), NULL);
-	if (bio_error(l->wr)) /* an answer of OpenSSL's own */
+	if (!err && bio_error(l->wr)) /* an answer of OpenSSL's own */
 		return doom(l, -bio_error(l->wr), NULL);
-	return doom(l, -EPROTO, why ? why : "OpenSSL gives no reason");
+	refused = facts_broken(why, sizeof(why), !SSL_is_server(l->ssl), err);
+	return doom(l, refused ? -EACCES : -EPROTO, why);
 }
 
 /* Reads until the buffer is full or OpenSSL waits.  Where it was not the socket that stopped us
@@ -315,6 +347,12 @@ link_unsent(const struct transport *t)
 	return pending + queued;
 }
 
+static size_t
+link_held(const struct transport *t, unsigned op)
+{
+	return bio_kept(op == TP_READ ? link_seen(t)->rd : link_seen(t)->wr);
+}
+
 static void
 link_facts(const struct transport *t, struct env *env)
 {
@@ -322,10 +360,18 @@ link_facts(const struct transport *t, struct env *env)
 		facts_env(link_seen(t)->ssl, env);
 }
 
+/* Of a handshake that is under way: how far it has come, until somebody asks again. */
 static const char *
 link_reason(const struct transport *t)
 {
-	return link_seen(t)->why;
+	const struct tls_link *l = link_seen(t);
+	static char why[REASON_MAX];
+
+	if (l->why || l->fate || !l->hello)
+		return l->why;
+	hello_end(l->ssl, l->hello, 0);
+	facts_pending(why, sizeof(why), l->hello, bio_greeting(l->rd));
+	return why;
 }
 
 static void
@@ -349,7 +395,8 @@ arm(int fd, bool on)
 
 /* A bare reset is an empty success to some clients, as a bare FIN is (Python 3.11), so a fatal
  * alert goes before it, if it can go now.  OpenSSL has no call for one: a ticket that cannot be
- * made ends TLS 1.3 with internal_error; TLS 1.2 gets a record that its keys have not made. */
+ * made (tls/context refuses it when there is no hello any more) ends a server's TLS 1.3 with
+ * internal_error; the others send a record that their keys have not made. */
 static void
 say_failed(struct tls_link *l)
 {
@@ -360,7 +407,7 @@ say_failed(struct tls_link *l)
 	if (!l->shaken || l->said_bye || l->fate || l->t.broken || bio_blocked(l->wr))
 		return;
 	ERR_clear_error();
-	if (SSL_version(l->ssl) < TLS1_3_VERSION)
+	if (SSL_version(l->ssl) < TLS1_3_VERSION || !SSL_is_server(l->ssl))
 		BIO_write(l->wr, record, sizeof(record));
 	else if (SSL_new_session_ticket(l->ssl))
 		SSL_do_handshake(l->ssl);
@@ -394,6 +441,7 @@ static const struct transport_ops link_ops = {
 	.finish = link_finish,
 	.want = link_want,
 	.unsent = link_unsent,
+	.held = link_held,
 	.facts = link_facts,
 	.reason = link_reason,
 	.close = link_close,
@@ -420,7 +468,9 @@ tls_link_new(struct transport **ret, struct tls_context *context, int rfd, int w
 		return -ENOMEM;
 	}
 	SSL_set_bio(l->ssl, l->rd, l->wr);
-	hello_begin(l->ssl, l->hello);
+	hello_begin(l->ssl, tls_context_policy(context), l->hello);
+	if (l->hello->client) /* it speaks first */
+		l->shake_waits = WAIT_WRITE;
 	arm(wfd, true);
 	*ret = &l->t;
 	return 0;

@@ -12,6 +12,7 @@
 #include "base/transport.h"
 #include "tls/context.h"
 #include "tls/link.h"
+#include "tls/material.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 int LLVMFuzzerInitialize(int *, char ***);
@@ -40,7 +41,10 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static const char *const alpn[] = { "http/1.1" };
 	char path[] = "/tmp/ccf-fuzz.XXXXXX", msg[256];
-	struct tls_config cfg = { .cert = path, .alpn = alpn, .n_alpn = 1 };
+	const char *cert[] = { path };
+	struct tls_files files = { .cert = cert, .n_cert = 1 };
+	struct tls_policy policy = { .max_version = TLS_V13, .alpn = alpn, .n_alpn = 1 };
+	struct material *m = NULL;
 	int fd = mkstemp(path);
 	FILE *f = fd == -1 ? NULL : fdopen(fd, "w");
 
@@ -50,8 +54,10 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 		abort();
 	make_identity(f);
 	fclose(f);
-	if (tls_context_new(&context, &cfg, msg, sizeof(msg)) < 0)
+	if (material_read(&m, &files, msg, sizeof(msg)) < 0 ||
+	    tls_context_new(&context, &policy, m, NULL, msg, sizeof(msg)) < 0)
 		abort();
+	material_free(m);
 	unlink(path);
 	return 0;
 }

@@ -4,12 +4,15 @@
     cutter.py listen|connect HOST:PORT [--tls CA] [--small] STEP...
 
     send=FILE     sends it             read=N      reads N bytes               wait=SECONDS
-    fill          sends until nothing more is taken: `fill SENT ACKED`          acked     until all of ours is acknowledged
+    fill[=N]      sends until nothing more is taken, and N bytes are: `fill SENT ACKED` (of all fills together)
+    acked         until all of ours is acknowledged         knock=FILE  sends a byte from time to time, until FILE is not empty
     slow=N        reads N bytes at a time with pauses of a quarter of a second, to the end
     rest[=FILE]   reads to the end and says how it was: `rest N ended`, `bare` (no close_notify), `reset`, `failed`
     end           our end of stream (after close_notify)     bare      the FIN alone
     reset         closes with SO_LINGER 0                    close
     torn=FILE     sends it, but for the last byte of its last TLS record
+    hello         sends a TLS client's hello, without --tls, and nothing after it
+    trickle=FILE  sends it as one TLS record, a byte every twentieth of a second, until it is cut; without --tls, a hello
     await=FILE    until FILE is there                        state=S,S until the socket of the other side is in one of
                                                                        these states of /proc/net/tcp (09: LAST_ACK)
     again         accepts the next connection
@@ -21,12 +24,26 @@ RESET = struct.pack("ii", 1, 0)
 PIECE = 65536
 
 
+def hello():
+    said = ssl.MemoryBIO()
+    try:
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost").do_handshake()
+    except ssl.SSLWantReadError:
+        return said.read()
+
+
 class Plain:
     def __init__(self, sock):
-        self.sock, self.bare, self.cut = sock, False, False
+        self.sock, self.bare, self.cut, self.filled = sock, False, False, 0
 
     def send(self, data):
         self.sock.sendall(data)
+
+    def some(self):
+        return self.sock.send(bytes(PIECE))
+
+    def record(self, data):
+        return hello()
 
     def recv(self, n):
         return self.sock.recv(n)
@@ -40,7 +57,7 @@ class Tls(Plain):
 
     def __init__(self, sock, ca):
         super().__init__(sock)
-        self.inside, self.outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.inside, self.outside, self.left = ssl.MemoryBIO(), ssl.MemoryBIO(), b""
         context = ssl.create_default_context(cafile=ca)
         context.check_hostname = False
         self.tls = context.wrap_bio(self.inside, self.outside)
@@ -48,7 +65,8 @@ class Tls(Plain):
         self.push()
 
     def push(self):
-        if data := self.outside.read():
+        if data := self.left + self.outside.read():
+            self.left = b""
             self.sock.sendall(data)
 
     def feed(self, call):
@@ -67,9 +85,19 @@ class Tls(Plain):
             self.tls.write(data[at:at + PIECE])
             self.push()
 
-    def tear(self, data):
+    def some(self):
+        if not self.left:
+            self.left = self.record(bytes(PIECE))
+        n = self.sock.send(self.left)
+        self.left = self.left[n:]
+        return n
+
+    def record(self, data):
         self.tls.write(data)
-        self.sock.sendall(self.outside.read()[:-1])
+        return self.outside.read()
+
+    def tear(self, data):
+        self.sock.sendall(self.record(data)[:-1])
 
     def recv(self, n):
         try:
@@ -107,17 +135,25 @@ def state_of(local, remote):
             return word[3]
 
 
-def fill(sock):
-    sent, poll = 0, select.poll()
+def fill(peer, least):
+    sock, poll = peer.sock, select.poll()
     poll.register(sock, select.POLLOUT)
     sock.setblocking(False)
-    while poll.poll(300):
+    while poll.poll(300) or peer.filled - unacked(sock) <= least:
         try:
-            sent += sock.send(bytes(PIECE))
+            peer.filled += peer.some()
         except BlockingIOError:
             pass
     sock.setblocking(True)
-    return sent, sent - unacked(sock)
+    return peer.filled, peer.filled - unacked(sock)
+
+
+def trickle(peer, value):
+    with open(value or os.devnull, "rb") as f:
+        data = peer.record(f.read())
+    for at in range(len(data)):
+        peer.sock.sendall(data[at:at + 1])
+        time.sleep(0.05)
 
 
 def rest(peer, value, pause=0, piece=PIECE):
@@ -154,10 +190,18 @@ def step(peer, name, value):
     if name in ("send", "torn"):
         with open(value, "rb") as f:
             (peer.send if name == "send" else peer.tear)(f.read())
+    elif name == "hello":
+        sock.sendall(hello())
+    elif name == "trickle":
+        trickle(peer, value)
     elif name == "fill":
-        return fill(sock)
+        return fill(peer, int(value or 0))
     elif name == "acked":
         poll_until(lambda: not unacked(sock))
+    elif name == "knock":
+        while not os.path.getsize(value):
+            peer.send(b"x")
+            time.sleep(0.05)
     elif name == "read":
         return (read(peer, int(value)),)
     elif name == "rest":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A producer or a consumer of the handoff link.  What happens is printed, a line each.
   handoff.py consume NAME [--echo | --http | --give HOST:PORT] [--modes M] [--credit N] [--count N] [--env] [--mute]
-  handoff.py produce NAME (--connect HOST:PORT | --listen HOST:PORT) [--count N] [--ask | --pair] [--mute]
+  handoff.py produce NAME (--connect HOST:PORT | --listen HOST:PORT) [--count N] [--ask | --pair] [--mute] [--age S]
   handoff.py several ROLE NAME N	is made of N, and says so; ends when it has N links
 NAME is PATH, dial:PATH, bind:PATH, fd:N or -.  What is handed on is the connection itself, with --pair one end of a
 stream of ours, with --ask nothing: the consumer is to give.  A consumer drains after --count connections.  --mute: an
-end of stream comes without eof, as if by accident.
+end of stream comes without eof, as if by accident.  --age: what is handed on was accepted S seconds ago.
 """
 import argparse, os, socket, struct, sys, threading, time, types
 
@@ -74,8 +74,8 @@ def address(text):
     return host.strip("[]"), int(port)
 
 
-def describe(sock, id):
-    env = {"PROTO": "TCP", "CCF_CONN_ID": f"peer#{id}", "CCF_ACCEPTED": int(time.monotonic() * 1000)}
+def describe(sock, id, age):
+    env = {"PROTO": "TCP", "CCF_CONN_ID": f"peer#{id}", "CCF_ACCEPTED": int((time.monotonic() - age) * 1000)}
     for side, at in (("LOCAL", sock.getsockname()), ("REMOTE", sock.getpeername())):
         env[f"TCP{side}IP"], env[f"TCP{side}PORT"] = at[:2]
     return env
@@ -132,7 +132,7 @@ def consume(args, say):
 
 
 def hand_on(link, id, sock, args, say):
-    env = describe(sock, id)
+    env = describe(sock, id, args.age)
     if args.ask:
         return link.conn(id, env)
     if not args.pair:
@@ -240,6 +240,7 @@ def main():
     parser.add_argument("--modes", default="take")
     parser.add_argument("--credit", type=int, default=16)
     parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--age", type=float, default=0)
     args = parser.parse_args()
     out = sys.stderr if args.what != "consume" and args.name == "-" else sys.stdout
     if args.what == "produce" and not args.connect and not args.listen:

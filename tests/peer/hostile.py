@@ -12,7 +12,7 @@
   hostile.py reads DEED	a consumer that reads a ticket, and ends after the DEED
   hostile.py silent PATH	a consumer that offers to give and never answers; prints what else it hears
   hostile.py speechless PATH... [--good HOST:PORT]	says no hello and waits for the end of each link
-  hostile.py thousand PATH [--good HOST:PORT]	as many links, none of which says anything
+  hostile.py thousand ROLE PATH [--good HOST:PORT]	as many links, none of which says more than hello
   hostile.py unread PATH N	a consumer that grants N and reads nothing until USR1; then it is an echo
   hostile.py grants PATH N...	a consumer that grants so many, one after the other, without a need; it is an echo
   hostile.py flood ROLE PATH [--good HOST:PORT]	says nothing of use, as fast as it can, until the echo has answered often
@@ -520,6 +520,8 @@ def thousand(args):
     poll, links, closed = select.poll(), {}, 0
     for _ in range(1000):
         sock = dial(args.path)
+        with contextlib.suppress(OSError):  # those that are kept stay, however long this takes
+            sock.send(encode("hello", version=1, tool="thousand", role=args.role))
         links[sock.fileno()] = sock
         poll.register(sock, 0)  # the end, and no word
     while closed < 1000 - args.free:
@@ -684,7 +686,7 @@ def main():
     sub("reads", reads, ("deed", {}))
     sub("silent", silent, path)
     sub("speechless", speechless, ("paths", {"nargs": "+"}), good=True)
-    sub("thousand", thousand, path, good=True).add_argument("--free", type=int, default=63)
+    sub("thousand", thousand, role, path, good=True).add_argument("--free", type=int, default=63)
     sub("unread", unread, path, ("n", {"type": int}))
     sub("grants", grants, path, ("n", {"type": int, "nargs": "+"}))
     sub("flood", flood, role, path, good=True)

@@ -75,7 +75,8 @@ def listen(path, mode=0o600):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.fchmod(sock.fileno(), 0o600)
     sock.bind(path)
-    os.chmod(path, mode)
+    if mode != 0o600:
+        os.chmod(path, mode)
     sock.listen()
     return sock
 

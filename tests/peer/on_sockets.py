@@ -24,6 +24,7 @@ def main(argv):
     here, there = tcp_pair() if tcp else socket.socketpair()
     child = subprocess.Popen(argv[tcp:], stdin=there, stdout=there, close_fds=False)
     there.close()
+    os.closerange(9, 10)  # --ready-fd is for CMD
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=upwards, args=(here,), daemon=True).start()
     try:

@@ -6,16 +6,39 @@ ADDRESS is HOST:PORT or unix:PATH; where it listens is printed first.  A CONNECT
   say:TEXT  writes it			fin       ends its own direction
   close     ends the connection		reset     cuts it
   wait      until SIGUSR1		gone      closes the listening socket, for good
+  stuck     until the other side has written what we have no room for
 separated by commas.  After each the bytes it got are printed: "1 got 5 'hello'", or only their number where they are
 many, and "1 reset" where the other side cut it.  With --into FILE all that was read is written there, too.
 """
-import argparse, signal, socket, struct, sys
+import argparse, signal, socket, struct, sys, time
 
 RESET = struct.pack("ii", 1, 0)
 
 
 def say(*words):
     print(*words, flush=True)
+
+
+def unsent(sock):
+    """How much of what the other side has written is not acknowledged, in its own kernel."""
+    def key(at):
+        return "%08X:%04X" % (struct.unpack("=I", socket.inet_aton(at[0]))[0], at[1])
+    pair = [key(sock.getpeername()), key(sock.getsockname())]
+    for line in open("/proc/net/tcp"):
+        words = line.split()
+        if words[1:3] == pair:
+            return int(words[4].split(":")[0], 16)
+    return 0
+
+
+def stuck(sock):
+    """The same bytes wait, longer than an acknowledgement may be late."""
+    before, looks = 0, 0
+    while looks < 10:
+        time.sleep(0.05)
+        now = unsent(sock)
+        looks = looks + 1 if now and now == before else 0
+        before = now
 
 
 def step(sock, server, word, got):
@@ -37,6 +60,8 @@ def step(sock, server, word, got):
         sock.close()
     elif verb == "wait":
         signal.sigwait([signal.SIGUSR1])
+    elif verb == "stuck":
+        stuck(sock)
     elif verb == "gone":
         server.close()
     else:

@@ -68,9 +68,10 @@ def read(sock):
 
 request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
 try:
+    tls = how not in ("plain", "plain-reset", "silent")
+    context = ssl.create_default_context(cafile=ca) if tls else None
     sock = socket.create_connection((host, int(port)), timeout=30)
-    if how not in ("plain", "plain-reset", "silent"):
-        context = ssl.create_default_context(cafile=ca)
+    if tls:
         sock = Half(sock, context) if how == "half" else context.wrap_socket(sock, server_hostname=host)
     if how in ("hold", "reset", "plain", "plain-reset"):
         wait("up")

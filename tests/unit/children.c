@@ -276,9 +276,9 @@ become(int fd)
 	dup3(fd, 7, O_CLOEXEC);
 	if (fd != 6)
 		dup3(fd, 6, O_CLOEXEC);
-	if (children_become(&found, none, envp) != -ENOENT || fcntl(9, F_GETFD) < 0)
+	if (children_become(&found, -1, none, envp) != -ENOENT || fcntl(9, F_GETFD) < 0)
 		_exit(1);
-	children_become(&found, argv, envp);
+	children_become(&found, -1, argv, envp);
 	_exit(2);
 }
 
@@ -302,6 +302,96 @@ CASE(becoming_a_command_keeps_6_and_7_and_nothing_else)
 	close(sv[1]);
 }
 
+/* The UCSPI client's place; our 0 and 1 stay what they are, in a process where they are pipes. */
+static int
+at_6_and_7(bool cross)
+{
+	char *argv[] = { "sh", "-c",
+		"read x <&6; read y; echo $x$y >&7; ls /proc/self/fd >&7; echo z", NULL };
+	char *envp[] = { "PATH=/usr/bin:/bin", NULL };
+	char said[64] = "", answer[4] = "";
+	struct spawn spawn = { .argv = argv, .envp = envp, .in = 6, .out = 6, .at = 6 };
+	struct probe p = { 0 };
+	int sv[2], in[2], out[2], bad;
+
+	begin();
+	dup2(2, 9); /* a stray one */
+	bad = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) != 0 ||
+	      pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0;
+	for (int *fd = sv; fd < sv + 2; fd++)
+		*fd = fcntl(*fd, F_DUPFD_CLOEXEC, 20);
+	dup2(in[0], 0), dup2(out[1], 1);
+	dup3(sv[0], cross ? 7 : 6, O_CLOEXEC), dup3(sv[0], 6, O_CLOEXEC);
+	if (cross)
+		spawn.in = 7;
+	bad |= write(in[1], "b\n", 2) != 2 || write(sv[1], "a\n", 2) != 2;
+	bad |= children_start(&c, &p.child, &spawn, exited) != 0;
+	while (!bad && !p.ends)
+		reactor_turn(r, -1);
+	bad |= read(sv[1], said, sizeof(said) - 1) <= 0 || read(out[0], answer, 3) != 2;
+	/* 3 is ls's own look at the directory */
+	bad |= strcmp(said, "ab\n0\n1\n2\n3\n6\n7\n") != 0 || strcmp(answer, "z\n") != 0;
+	return bad || p.status;
+}
+
+CASE(the_connection_may_become_6_and_7_and_0_and_1_stay)
+{
+	for (int cross = 0; cross < 2; cross++) {
+		int status;
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(at_6_and_7(cross));
+		CHECK(waitpid(pid, &status, 0) == pid);
+		CHECK_INT(status, 0);
+	}
+}
+
+/* What a forked one finds: a bit for each thing that is not as it should be. */
+static int
+found_in_fork(const struct probe *other)
+{
+	sigset_t mask;
+	int bad = 0;
+
+	sigprocmask(SIG_SETMASK, NULL, &mask);
+	for (int signo = 1; signo < 32; signo++)
+		bad |= sigismember(&mask, signo) == 1 ? 1 : 0;
+	bad |= signal(SIGPIPE, SIG_DFL) == SIG_IGN ? 0 : 2;
+	bad |= signal(SIGUSR2, SIG_DFL) == SIG_DFL ? 0 : 4;
+	bad |= RB_EMPTY(&c.tree) && c.live == 0 ? 0 : 8;
+	bad |= waitpid(other->child.pid, NULL, WNOHANG) == -1 ? 0 : 16;
+	return bad;
+}
+
+CASE(a_forked_one_begins_like_a_fresh_process_and_is_reaped_by_its_pid)
+{
+	struct probe command, gone, forked = { 0 };
+	int sv[2], pid;
+
+	begin();
+	signal(SIGUSR2, SIG_IGN);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0);
+	CHECK_INT(start(&command, sv[0], sv[0], "read x; exit 3"), 0);
+	CHECK_INT(start(&gone, sv[0], sv[0], "read x"), 0);
+	child_abandon(&c, &gone.child);
+	pid = children_fork(&c, &forked.child, exited);
+	if (pid == 0)
+		_exit(found_in_fork(&command));
+	CHECK(pid > 0 && forked.child.pid == pid);
+	CHECK_INT(c.live, 2);
+	while (!forked.ends)
+		reactor_turn(r, -1);
+	CHECK_INT(forked.status, 0);
+	CHECK_INT(command.ends, 0);
+	signal(SIGUSR2, SIG_DFL);
+	close(sv[0]), close(sv[1]);
+	while (!RB_EMPTY(&c.tree))
+		reactor_turn(r, -1);
+	CHECK_INT(command.ends, 1);
+	end();
+}
+
 int
 main(void)
 {
@@ -317,6 +407,8 @@ main(void)
 	    RUN(many_are_each_told_once_beside_a_stranger),
 	    RUN(an_abandoned_one_is_reaped_and_told_to_nobody),
 	    RUN(becoming_a_command_keeps_6_and_7_and_nothing_else),
+	    RUN(the_connection_may_become_6_and_7_and_0_and_1_stay),
+	    RUN(a_forked_one_begins_like_a_fresh_process_and_is_reaped_by_its_pid),
 	    { 0 },
 	});
 }

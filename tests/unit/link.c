@@ -18,7 +18,7 @@
 #include "flow/hub.h"
 #include "net/handoff.h"
 
-enum { MANY = 200, LONG = 5000 };
+enum { MANY = 200, LONG = 30000 };
 
 static struct reactor *loop;
 

@@ -10,19 +10,22 @@
 
 #include "base/clock.h"
 #include "base/exit.h"
+#include "base/log.h"
 #include "base/transport.h"
 #include "check.h"
+#include "flow/budget.h"
 #include "flow/conn.h"
 #include "loop/reactor.h"
 #include "net/stream.h"
 #include "session/session.h"
 #include "session/writer.h"
 
-enum { BULK = 3 << 20, LONG = 5000 };
+enum { BULK = 3 << 20, LONG = 30000 };
 
 static struct reactor *loop;
 static struct relay *relay;
 static struct relay_end end;
+static char why[80];
 static int ended;
 static char pattern[BULK], heard[BULK];
 
@@ -32,6 +35,8 @@ over(void *arg, const struct relay_end *how)
 	(void)arg;
 	CHECK_INT(ended++, 0);
 	end = *how;
+	end.why = NULL; /* borrowed */
+	snprintf(why, sizeof(why), "%s", how->why ? how->why : "");
 }
 
 static void
@@ -397,7 +402,8 @@ CASE(a_reset_is_found_while_nothing_is_read)
 	cfg = plain(stream(a[1]), fake(&b));
 	begin(&cfg);
 	says(a[0], "more than it takes");
-	turns(5);
+	for (int i = 0; i < 1000 && b.writes == 0; i++)
+		CHECK_INT(reactor_turn(loop, 5), 0);
 	CHECK_INT(b.writes > 0, 1);
 	reset(a[0]);
 	CHECK(runs_out());
@@ -692,7 +698,412 @@ CASE(a_session_whose_answers_nobody_reads_is_not_told_more)
 	finish();
 }
 
+/* ---- one that answers at length, and stops when its writer is full ---- */
+
+enum { TALK = 3 << 20 };
+
+struct session {
+	struct writer *writer;
+	size_t left;
+	unsigned drained;
+};
+
+static struct session talker;
+static size_t talker_most; /* that ever waited in its writer */
+
+static void
+talk(struct session *s)
+{
+	while (s->left > 0 && !writer_full(s->writer)) {
+		size_t n = s->left < 1500 ? s->left : 1500;
+
+		CHECK_INT(writer_put(s->writer, pattern + TALK - s->left, n), 0);
+		s->left -= n;
+		if (s->writer->len > talker_most)
+			talker_most = s->writer->len;
+	}
+	if (s->left == 0)
+		writer_close(s->writer);
+}
+
+static int
+talker_open(struct session **ret, struct writer *writer, const struct env *env)
+{
+	(void)env;
+	talker = (struct session){ .writer = writer, .left = TALK };
+	talker_most = 0;
+	*ret = &talker;
+	return 0;
+}
+
+static int
+talker_data(struct session *s, const char *bytes, size_t len)
+{
+	(void)bytes;
+	(void)len;
+	talk(s);
+	return 0;
+}
+
+static void
+talker_drained(struct session *s)
+{
+	CHECK(!writer_full(s->writer));
+	s->drained++;
+	talk(s);
+}
+
+static void
+talker_end(struct session *s)
+{
+	(void)s;
+}
+
+static const struct session_ops talker_ops = {
+	.name = "talker",
+	.open = talker_open,
+	.data = talker_data,
+	.drained = talker_drained,
+	.end = talker_end,
+	.close = talker_end,
+};
+
+static struct budget budget;
+static struct charge charge;
+static unsigned slow;
+
+static void
+charge_wake(struct charge *c)
+{
+	(void)c;
+	relay_kick(relay);
+}
+
+static int64_t
+charge_unsent(const struct charge *c)
+{
+	(void)c;
+	return cfg.a->ops->unsent(cfg.a);
+}
+
+static void
+charge_slow(struct charge *c)
+{
+	slow++;
+	relay_cut(relay, "slow", CCF_DEADLINE);
+	budget_leave(c);
+}
+
+static const struct charge_ops charge_ops = {
+	.wake = charge_wake, .unsent = charge_unsent, .slow = charge_slow
+};
+
+/* begin(), with a budget that one connection has for itself. */
+static void
+begin_within(size_t max, int64_t flush, struct transport *session)
+{
+	cfg.charge = &charge;
+	cfg.indifferent = session != NULL;
+	slow = 0;
+	begin(&cfg);
+	budget_open(&budget, loop, max, flush);
+	budget_join(&budget, &charge, &charge_ops);
+	if (session)
+		conn_attach(session, relay);
+}
+
+static void
+finish_within(void)
+{
+	if (!ended)
+		relay_cut(relay, "test", CCF_SYSTEM);
+	CHECK_INT(budget.held, 0);
+	budget_leave(&charge);
+	CHECK_INT(budget.live, 0);
+	CHECK_INT(budget.held, 0);
+	budget_close(&budget);
+	finish();
+}
+
+CASE(a_session_that_stops_when_full_goes_on_when_drained)
+{
+	for (int tight = 0; tight < 2; tight++) {
+		struct transport *session;
+		size_t got = 0;
+		ssize_t n;
+		int a[2];
+
+		tcp_pair(a);
+		peer = a[0];
+		CHECK_INT(conn_session(&session, &talker_ops, NULL), 0);
+		cfg = plain(stream(a[1]), session);
+		begin_within(tight ? BUDGET_LEAST : 64 << 20, -1, session);
+		says(peer, "go");
+		while ((n = comes(peer)) > 0) {
+			CHECK(memcmp(heard, pattern + got, (size_t)n) == 0);
+			got += (size_t)n;
+		}
+		CHECK_INT(n, 0);
+		CHECK_INT(got, TALK);
+		CHECK(talker.drained > 0);
+		CHECK(talker_most < (tight ? BUDGET_LEAST / 2 : WRITER_HIGH) + 1500);
+		finish_within();
+		close(peer);
+	}
+}
+
+/* ---- the budget ---- */
+
+/* A peer that sends and never reads: what it can get rid of, until nothing moves. */
+static size_t
+pours(int fd)
+{
+	size_t sent = 0, before;
+	ssize_t n;
+
+	do {
+		before = sent;
+		for (int i = 0; i < 20; i++) {
+			while ((n = send(fd, pattern, 65536, MSG_DONTWAIT)) > 0)
+				sent += (size_t)n;
+			CHECK_INT(reactor_turn(loop, 0), 0);
+		}
+	} while (sent > before && sent < BULK * 100UL);
+	return sent;
+}
+
+CASE(one_that_sends_and_never_reads_holds_its_share_and_no_more)
+{
+	static const size_t max[] = { BUDGET_LEAST, 100000, 600000 };
+
+	for (int i = 0; i < 3; i++) {
+		struct transport *session;
+		int a[2];
+
+		tcp_pair(a);
+		peer = a[0];
+		CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+		cfg = plain(stream(a[1]), session);
+		begin_within(max[i], -1, session);
+		pours(peer);
+		CHECK_INT(ended, 0);
+		CHECK(budget.held > max[i] / 8);
+		CHECK(budget.held <= max[i] + max[i] / 4);
+		/* what was taken all comes back when it does read */
+		shutdown(peer, SHUT_WR);
+		while (comes(peer) > 0)
+			continue;
+		CHECK(runs_out());
+		CHECK_INT(end.status, 0);
+		CHECK_INT(end.in, end.out);
+		finish_within();
+		close(peer);
+	}
+}
+
+CASE(both_directions_stuck_hold_a_share_between_them)
+{
+	static const size_t max[] = { BUDGET_LEAST, 100000, 600000 };
+
+	for (int i = 0; i < 3; i++) {
+		struct fake a = { .gives = 1 << 30, .full = true };
+		struct fake b = { .gives = 1 << 30, .full = true };
+
+		cfg = plain(fake(&a), fake(&b));
+		b.t.rfd = b.t.wfd = peer = socket(AF_INET, SOCK_STREAM, 0); /* no session */
+		begin_within(max[i], -1, NULL);
+		turns(20);
+		CHECK(a.t.in > 0 && b.t.in > 0);
+		CHECK(budget.held > 0 && budget.held <= max[i]);
+		finish_within();
+		close(peer);
+	}
+}
+
+/* What is sent to inner comes back from there, and inner reads nothing while it has something to
+ * say: neither direction may wait for the other, however little may be held. */
+CASE(an_echo_behind_the_smallest_share_comes_to_its_end)
+{
+	char back[4096];
+	size_t has = 0, sent = 0, got = 0;
+	int64_t limit = clock_ms() + LONG;
+	ssize_t n;
+
+	joins(unix_pair, unix_pair);
+	begin_within(BUDGET_LEAST, -1, NULL);
+	while (got < BULK && clock_ms() < limit && !ended) {
+		if (has == 0 && (n = recv(inner, back, sizeof(back), MSG_DONTWAIT)) > 0)
+			has = (size_t)n;
+		if (has > 0 && (n = send(inner, back, has, MSG_DONTWAIT)) > 0) {
+			memmove(back, back + n, has - (size_t)n);
+			has -= (size_t)n;
+		}
+		if (sent < BULK && (n = send(peer, pattern + sent, BULK - sent, MSG_DONTWAIT)) > 0)
+			sent += (size_t)n;
+		if ((n = recv(peer, heard, 1000, MSG_DONTWAIT)) > 0) {
+			CHECK(memcmp(heard, pattern + got, (size_t)n) == 0);
+			got += (size_t)n;
+		}
+		CHECK_INT(reactor_turn(loop, 0), 0);
+	}
+	CHECK_INT(got, BULK);
+	finish_within();
+	close(peer);
+	close(inner);
+}
+
+CASE(at_the_bound_one_whose_output_does_not_move_is_cut)
+{
+	struct transport *session;
+	int a[2];
+
+	tcp_pair(a);
+	peer = a[0];
+	CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+	cfg = plain(stream(a[1]), session);
+	begin_within(BUDGET_LEAST, 50, session);
+	pours(peer);
+	if (!ended)
+		budget_hold(&charge, BUDGET_LEAST, false);
+	CHECK(runs_out());
+	CHECK_STR(end.reason, "slow");
+	CHECK_INT(end.status, CCF_DEADLINE);
+	CHECK_INT(slow, 1);
+	finish_within();
+	close(peer);
+}
+
+/* ---- what is owed to the peer when something behind it fails ---- */
+
+CASE(a_peer_that_takes_nothing_is_not_kept_by_what_it_says)
+{
+	struct fake b = { .gives = 1 << 30 };
+	int64_t limit = clock_ms() + LONG;
+	int a[2];
+
+	tcp_pair(a);
+	cfg = plain(stream(a[1]), fake(&b));
+	cfg.idle = 200;
+	begin(&cfg);
+	while (!ended && clock_ms() < limit) {
+		(void)send(a[0], "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		CHECK_INT(reactor_turn(loop, 10), 0);
+	}
+	CHECK_STR(end.reason, "idle");
+	CHECK_INT(end.status, CCF_DEADLINE);
+	CHECK(b.wrote > 0);
+	finish();
+	close(a[0]);
+}
+
+/* It answers, ends and is gone, while the peer still sends 200 KiB. */
+CASE(an_answer_from_one_that_does_not_listen_to_the_end_arrives_whole)
+{
+	size_t sent = 0, size = 200 * 1024;
+	ssize_t n;
+
+	joins(tcp_pair, tcp_pair);
+	begin(&cfg);
+	says(peer, "the beginning");
+	hears(inner, "the beginning");
+	says(inner, "the answer");
+	shutdown(inner, SHUT_WR);
+	close(inner); /* from now on it answers with a reset */
+	while (sent < size && !ended) {
+		n = send(peer, pattern + sent, 1000, MSG_DONTWAIT | MSG_NOSIGNAL);
+		CHECK(n > 0 || errno == EAGAIN);
+		sent += n > 0 ? (size_t)n : 0;
+		CHECK_INT(reactor_turn(loop, 0), 0);
+	}
+	hears(peer, "the answer");
+	CHECK_INT(comes(peer), 0);
+	CHECK_INT(ended, 0);
+	shutdown(peer, SHUT_WR);
+	CHECK(runs_out());
+	CHECK_STR(end.reason, "reset");
+	CHECK_INT(end.status, CCF_CUT); /* not all that the peer said was heard */
+	CHECK_STR(end.by, "inner");
+	CHECK_INT(recv(peer, heard, 1, MSG_DONTWAIT), 0);
+	finish();
+	close(peer);
+}
+
+CASE(the_last_words_of_one_that_was_cut_come_before_the_reset)
+{
+	ssize_t n;
+	size_t got = 0;
+
+	joins(tcp_pair, tcp_pair);
+	begin(&cfg);
+	says(peer, "the beginning");
+	hears(inner, "the beginning");
+	CHECK_INT(send(inner, pattern, 100000, 0), 100000);
+	says(peer, "more");
+	for (int i = 0; i < 1000 && recv(inner, heard, 1, MSG_PEEK | MSG_DONTWAIT) < 1; i++)
+		CHECK_INT(reactor_turn(loop, 5), 0);
+	close(inner);		/* unread: a reset follows what it said */
+	says(peer, "and more"); /* the write that fails is told of the reset, and no read is */
+	while (got < 100000 && (n = comes(peer)) > 0) {
+		CHECK(memcmp(heard, pattern + got, (size_t)n) == 0);
+		got += (size_t)n;
+	}
+	CHECK_INT(got, 100000);
+	CHECK(runs_out());
+	CHECK_STR(end.reason, "reset");
+	CHECK_INT(end.status, CCF_CUT);
+	CHECK_INT(comes(peer), -ECONNRESET);
+	finish();
+	close(peer);
+}
+
 /* ---- the loop ---- */
+
+/* It refused us while we wrote: the kernel says only that the connection is gone. */
+static ssize_t
+write_to_refuser(struct transport *t, const void *buf, size_t len)
+{
+	(void)buf;
+	(void)len;
+	((struct fake *)t)->read_error = EACCES;
+	return -EPIPE;
+}
+
+static const char *
+says_why(const struct transport *t)
+{
+	(void)t;
+	return "it does not want us";
+}
+
+static void
+no_facts(const struct transport *t, struct env *env)
+{
+	(void)t;
+	(void)env;
+}
+
+CASE(a_refusal_that_came_before_a_cut_is_what_ended_it)
+{
+	struct transport_ops ops = fake_ops;
+
+	ops.write = write_to_refuser;
+	ops.reason = says_why;
+	ops.facts = no_facts;
+	for (int i = 0; i < 2; i++) {
+		struct fake a = { .read_error = i ? EACCES : 0 }, b = { .gives = i ? 0 : 10 };
+
+		cfg = plain(fake(&a), fake(&b));
+		a.t.ops = &ops;
+		begin(&cfg);
+		CHECK(runs_out());
+		CHECK_STR(end.reason, "handshake-failed");
+		CHECK_STR(why, "it does not want us");
+		CHECK_INT(end.status, CCF_HANDSHAKE);
+		CHECK_STR(end.by, "peer");
+		CHECK(b.cut);
+		finish();
+	}
+}
 
 CASE(nothing_is_called_while_nothing_happens)
 {
@@ -733,6 +1144,8 @@ main(void)
 {
 	for (size_t i = 0; i < BULK; i++)
 		pattern[i] = (char)(i * 31 + i / 257);
+	log_open("relay", false);
+	log_set_level(LOG_L_ERROR);
 	return check_main((struct check_case[]){
 	    RUN(an_end_on_one_side_is_one_on_the_other_and_two_make_a_clean_end),
 	    RUN(megabytes_each_way_arrive_as_they_were),
@@ -752,6 +1165,15 @@ main(void)
 	    RUN(one_that_stops_listening_is_no_failure_and_what_it_said_is_delivered),
 	    RUN(a_session_hears_and_answers_and_closes),
 	    RUN(a_session_whose_answers_nobody_reads_is_not_told_more),
+	    RUN(a_session_that_stops_when_full_goes_on_when_drained),
+	    RUN(one_that_sends_and_never_reads_holds_its_share_and_no_more),
+	    RUN(both_directions_stuck_hold_a_share_between_them),
+	    RUN(an_echo_behind_the_smallest_share_comes_to_its_end),
+	    RUN(at_the_bound_one_whose_output_does_not_move_is_cut),
+	    RUN(a_peer_that_takes_nothing_is_not_kept_by_what_it_says),
+	    RUN(an_answer_from_one_that_does_not_listen_to_the_end_arrives_whole),
+	    RUN(the_last_words_of_one_that_was_cut_come_before_the_reset),
+	    RUN(a_refusal_that_came_before_a_cut_is_what_ended_it),
 	    RUN(nothing_is_called_while_nothing_happens),
 	    RUN(what_the_caller_keeps_is_neither_ended_nor_closed),
 	    { 0 },

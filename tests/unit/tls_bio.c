@@ -137,6 +137,7 @@ CASE(a_full_socket_makes_the_connection_keep_bounded_bytes)
 	CHECK(bio_blocked(e.wr));
 	CHECK(bio_held() <= BIO_KEEP_MAX);
 	CHECK_INT(bio_pending(e.wr), bio_held());
+	CHECK(bio_kept(e.wr) >= bio_pending(e.wr)); /* memory, not what is left in it */
 	CHECK_INT(bio_flush(e.wr), -EAGAIN);
 	while (bio_pending(e.wr) || arrived(&e)) {
 		n += drain(&e, got + n, sizeof(got) - n);
@@ -145,6 +146,7 @@ CASE(a_full_socket_makes_the_connection_keep_bounded_bytes)
 	}
 	CHECK_INT(n, put);
 	CHECK_INT(bio_held(), 0);
+	CHECK_INT(bio_kept(e.wr), 0);
 	for (size_t i = 0, at = 0; i < n; i += r, at = 0) {
 		r = (int)(n - i < sizeof(block) ? n - i : sizeof(block));
 		CHECK(memcmp(got + i, block + at, (size_t)r) == 0);
@@ -201,12 +203,16 @@ CASE(what_was_read_ahead_is_kept_when_another_connection_reads)
 	CHECK_INT(write(a.peer, "abcdef", 6), 6);
 	CHECK_INT(write(b.peer, "xyz", 3), 3);
 	CHECK_INT(BIO_read(a.rd, got, 2), 2);
+	CHECK_INT(bio_kept(a.rd), 4); /* while it is in the shared buffer, too */
 	CHECK_INT(BIO_read(b.rd, got, 1), 1);
+	CHECK_INT(bio_kept(a.rd), 4);
+	CHECK_INT(bio_kept(b.rd), 2);
 	CHECK_INT(bio_held(), 4);
 	CHECK_INT(BIO_read(a.rd, got, 1), 1);
 	CHECK_INT(BIO_read(a.rd, got + 1, 9), 3);
 	CHECK_INT(bio_held(), 0);
 	CHECK_INT(BIO_read(b.rd, got + 4, 9), 2);
+	CHECK_INT(bio_kept(a.rd) + bio_kept(b.rd), 0);
 	CHECK_INT(memcmp(got, "cdefyz", 6), 0);
 	end_close(&a);
 	end_close(&b);

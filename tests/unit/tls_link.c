@@ -1,6 +1,9 @@
 #include <netinet/tcp.h>
+#include <openssl/pem.h>
 
 #include "base/env.h"
+#include "tls/cert.h"
+#include "tls_made.h"
 #include "tls_peer.h"
 
 #define MIB (1024 * 1024)
@@ -667,48 +670,17 @@ CASE(a_client_certificate_is_taken_and_not_judged)
 	}
 }
 
-/* A certificate signed by itself whose subject would like to be more than one line. */
-static X509 *
-odd_certificate(EVP_PKEY *key, int comment)
-{
-	X509 *x = X509_new();
-	X509_NAME *name = X509_get_subject_name(x);
-	static char text[64 * 1024];
-
-	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-	X509_gmtime_adj(X509_getm_notBefore(x), 0);
-	X509_gmtime_adj(X509_getm_notAfter(x), 86400);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-	    (const unsigned char *)"a\nSSL_CLIENT_VERIFY=SUCCESS,\xc3\xa4", -1, -1, 0);
-	X509_set_issuer_name(x, name);
-	X509_set_version(x, 2);
-	X509_set_pubkey(x, key);
-	if (comment) {
-		ASN1_OCTET_STRING *os = ASN1_OCTET_STRING_new();
-		X509_EXTENSION *ext;
-
-		memset(text, 'x', (size_t)comment);
-		ASN1_OCTET_STRING_set(os, (const unsigned char *)text, comment);
-		ext = X509_EXTENSION_create_by_NID(NULL, NID_netscape_comment, 0, os);
-		X509_add_ext(x, ext, -1);
-		X509_EXTENSION_free(ext);
-		ASN1_OCTET_STRING_free(os);
-	}
-	X509_sign(x, key, EVP_sha256());
-	return x;
-}
-
+/* The client shows a certificate whose subject would like to be more than one line. */
 static bool
 shake_with_odd(struct pair *p, int comment)
 {
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *x = odd_certificate(key, comment);
+	struct made odd = make_cert(
+	    (struct make){ .cn = "a\nSSL_CLIENT_VERIFY=SUCCESS,\xc3\xa4", .comment = comment });
 
 	pair_tcp(p, server, client_13, 0);
-	SSL_use_certificate(p->c, x);
-	SSL_use_PrivateKey(p->c, key);
-	X509_free(x);
-	EVP_PKEY_free(key);
+	SSL_use_certificate(p->c, odd.cert);
+	SSL_use_PrivateKey(p->c, odd.key);
+	made_end(&odd);
 	return pair_shake(p);
 }
 
@@ -815,12 +787,13 @@ CASE(other_protocols_are_recognised)
 	SAYS("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "the client spoke plain HTTP, not TLS");
 	SAYS("DELETE /x HTTP/1.1\r\n\r\n", "the client spoke plain HTTP, not TLS");
 	SAYS("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "the client spoke plain HTTP, not TLS");
-	SAYS("SSH-2.0-OpenSSH_9.2p1\r\n", "the client did not speak TLS (it began with \"SSH-2\")");
-	SAYS("\r\n\r\n\r\n\r\n", "the client did not speak TLS (it began with \"?????\")");
+	SAYS("SSH-2.0-OpenSSH_9.2p1\r\n", "the client does not speak TLS: it said \"SSH-2\"");
+	SAYS("\r\n\r\n\r\n\r\n", "the client does not speak TLS: it said \"?????\"");
 	SAYS("", "the client closed the connection without a word");
-	SAYS("\x16\x03\x01", "the handshake was cut in the middle of a record");
+	SAYS("\x16\x03\x01",
+	    "the handshake was cut in the middle of a record (before a hello came)");
 	SAYS("\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-	    "the handshake was cut in the middle of a record");
+	    "the handshake was cut in the middle of a record (before a hello came)");
 }
 
 CASE(a_client_that_leaves_in_the_handshake)
@@ -835,7 +808,8 @@ CASE(a_client_that_leaves_in_the_handshake)
 	shutdown(p.cfd, SHUT_WR);
 	CHECK(server_readable(&p));
 	CHECK_INT(p.t->ops->handshake(p.t), -EPROTO);
-	REASON_HAS(&p, "the client closed the connection in the handshake");
+	REASON_HAS(&p, "the client closed the connection in the handshake (client offered at most "
+		       "TLS 1.2; server name localhost; waiting for the client's answer)");
 	pair_end(&p);
 
 	pair_tcp(&p, server, client_12, 0);
@@ -846,6 +820,8 @@ CASE(a_client_that_leaves_in_the_handshake)
 	CHECK(server_readable(&p));
 	CHECK_INT(p.t->ops->handshake(p.t), -ECONNRESET);
 	CHECK_INT(p.t->broken, ECONNRESET);
+	REASON_HAS(&p, "Connection reset by peer (client offered at most TLS 1.2; server name "
+		       "localhost; waiting for the client's answer)");
 	pair_end(&p);
 }
 
@@ -882,11 +858,570 @@ CASE(a_handshake_goes_through_two_pipes)
 	close(down[0]);
 }
 
+/* ---- clients' certificates that are judged ---- */
+
+static struct made authority, stranger, good_client, bad_client, host;
+
+/* Writes it as PEM; borrowed until the next. */
+static const char *
+made_file(const struct made *m, bool key)
+{
+	static char path[2][64];
+	char *to = path[key];
+	int fd;
+	FILE *f;
+
+	snprintf(to, sizeof(path[0]), "/tmp/ccf-unit-made.XXXXXX");
+	fd = mkstemp(to);
+	f = fdopen(fd, "w");
+	PEM_write_X509(f, m->cert);
+	if (key)
+		PEM_write_PrivateKey(f, m->key, NULL, NULL, 0, NULL, NULL);
+	fclose(f);
+	return to;
+}
+
+static struct tls_context *
+judging_server(int verify, int64_t tickets)
+{
+	const char *ca = made_file(&authority, false);
+	struct tls_policy policy = { .max_version = TLS_V13, .verify = verify, .tickets = tickets };
+	struct tls_context *c = peer_server(policy, ca);
+
+	unlink(ca);
+	return c;
+}
+
+static bool
+shake_showing(struct pair *p, struct tls_context *ours, SSL_CTX *peer, const struct made *shown)
+{
+	pair_tcp(p, ours, peer, 0);
+	if (shown) {
+		SSL_use_certificate(p->c, shown->cert);
+		SSL_use_PrivateKey(p->c, shown->key);
+	}
+	return pair_shake(p);
+}
+
+CASE(a_client_certificate_is_judged_and_let_in_where_that_is_asked)
+{
+	struct tls_context *asks = judging_server(TLS_REQUEST, 0);
+	SSL_CTX *const clients[] = { client_12, client_13 };
+	struct pair p;
+
+	for (int i = 0; i < 2; i++) {
+		CHECK(shake_showing(&p, asks, clients[i], &good_client));
+		CHECK_STR(fact(&p, "SSL_CLIENT_VERIFY"), "SUCCESS");
+		CHECK_STR(fact(&p, "SSL_CLIENT_I_DN"), "CN=authority");
+		pair_end(&p);
+		CHECK(shake_showing(&p, asks, clients[i], &bad_client));
+		CHECK(!strncmp(fact(&p, "SSL_CLIENT_VERIFY"), "FAILED:unable to ", 17));
+		CHECK_STR(fact(&p, "SSL_CLIENT_S_DN"), "CN=bad");
+		pair_end(&p);
+		CHECK(shake_showing(&p, asks, clients[i], NULL));
+		CHECK_STR(fact(&p, "SSL_CLIENT_VERIFY"), "NONE");
+		pair_end(&p);
+	}
+	tls_context_free(asks);
+}
+
+CASE(a_client_without_a_good_certificate_is_refused_where_one_is_required)
+{
+	struct tls_context *wants = judging_server(TLS_REQUIRE, 0);
+	SSL_CTX *const clients[] = { client_12, client_13 };
+	struct made old = make_cert(
+	    (struct make){ .cn = "old", .issuer = &authority, .from = -7200, .to = -3600 });
+	struct pair p;
+
+	for (int i = 0; i < 2; i++) {
+		CHECK(shake_showing(&p, wants, clients[i], &good_client));
+		CHECK_STR(fact(&p, "SSL_CLIENT_VERIFY"), "SUCCESS");
+		pair_end(&p);
+		shake_showing(&p, wants, clients[i], NULL);
+		CHECK_INT(p.served, -EPROTO);
+		REASON_HAS(&p, "the client sent no certificate (client offered at most TLS 1.");
+		REASON_HAS(
+		    &p, "server name localhost; reading the client's certificate; alert sent: ");
+		REASON_HAS(&p, "); --verify require wants one");
+		pair_end(&p);
+		shake_showing(&p, wants, clients[i], &bad_client);
+		CHECK_INT(p.served, -EPROTO);
+		REASON_HAS(&p, "the client's certificate was refused: unable to ");
+		REASON_HAS(&p, " (CN=bad, SHA-256 ");
+		REASON_HAS(&p, "; reading the client's certificate; alert sent: unknown CA); "
+			       "--client-ca says who is trusted");
+		pair_end(&p);
+		shake_showing(&p, wants, clients[i], &old);
+		CHECK_INT(p.served, -EPROTO);
+		REASON_HAS(&p, "the client's certificate expired on 2");
+		REASON_HAS(&p, " UTC (CN=old, SHA-256 ");
+		pair_end(&p);
+	}
+	made_end(&old);
+	tls_context_free(wants);
+}
+
+/* The handshake goes wrong after the client has shown its certificate. */
+CASE(the_certificate_of_a_client_that_fails_later_is_told)
+{
+	unsigned char junk[] = { SSL3_RT_APPLICATION_DATA, 3, 3, 0, 3, 1, 2, 3 };
+	BIO *out = BIO_new(BIO_s_mem()), *in = BIO_new(BIO_s_mem());
+	static char buf[32 * 1024];
+	struct pair p;
+	int fd[2], n;
+
+	unix_pair(fd);
+	pair_over(&p, server, client_12, fd);
+	SSL_use_certificate(p.c, good_client.cert);
+	SSL_use_PrivateKey(p.c, good_client.key);
+	SSL_set_bio(p.c, in, out);
+	for (int i = 0; i < 2; i++) {
+		SSL_do_handshake(p.c);
+		n = BIO_read(out, buf, sizeof(buf));
+		if (i == 1) { /* its certificate and key, no finish */
+			n = 5 + ((unsigned char)buf[3] << 8 | (unsigned char)buf[4]);
+			n += 5 + ((unsigned char)buf[n + 3] << 8 | (unsigned char)buf[n + 4]);
+		}
+		CHECK_INT(write(p.cfd, buf, (size_t)n), n);
+		p.t->ready = TP_READ | TP_WRITE;
+		CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+		n = i == 0 ? (int)read(p.cfd, buf, sizeof(buf)) : 0;
+		BIO_write(in, buf, n);
+	}
+	CHECK_INT(write(p.cfd, junk, sizeof(junk)), sizeof(junk));
+	p.t->ready = TP_READ | TP_WRITE;
+	CHECK_INT(p.t->ops->handshake(p.t), -EPROTO);
+	REASON_HAS(&p, " (CN=good, SHA-256 ");
+	REASON_HAS(&p, "; client offered at most TLS 1.2; server name localhost; waiting for the "
+		       "client's finish; alert sent: unexpected message)");
+	pair_end(&p);
+}
+
+CASE(a_resumed_client_is_who_it_was)
+{
+	struct tls_context *asks = judging_server(TLS_REQUEST, 300);
+	SSL_CTX *const clients[] = { client_12, client_13 };
+	const struct made *const shown[] = { &good_client, &bad_client, NULL };
+	const char *const verdict[] = { "SUCCESS", "FAILED:unable to ", "NONE" };
+
+	for (int i = 0; i < 6; i++) {
+		const char *says = verdict[i / 2];
+		SSL_SESSION *s;
+		struct pair p;
+		size_t n;
+
+		CHECK(shake_showing(&p, asks, clients[i % 2], shown[i / 2]));
+		CHECK_STR(fact(&p, "SSL_SESSION_RESUMED"), "Initial");
+		CHECK(server_says(&p, "x", 1));
+		client_reads(&p, got[0], 1, &n);
+		SSL_shutdown(p.c);
+		s = SSL_get1_session(p.c);
+		pair_end(&p);
+		pair_tcp(&p, asks, clients[i % 2], 0);
+		SSL_set_session(p.c, s);
+		CHECK(pair_shake(&p));
+		CHECK_STR(fact(&p, "SSL_SESSION_RESUMED"), "Resumed");
+		CHECK(!strncmp(fact(&p, "SSL_CLIENT_VERIFY"), says, strlen(says)));
+		CHECK(!fact(&p, "SSL_CLIENT_CERT") == !shown[i / 2]);
+		/* and a cut is still no clean end */
+		p.t->ops->close(p.t, true);
+		p.t = NULL;
+		CHECK_INT(client_reads(&p, got[1], 10, &n), SSL_ERROR_SSL);
+		CHECK_INT(ERR_GET_REASON(ERR_peek_error()),
+		    i % 2 ? SSL_R_TLSV1_ALERT_INTERNAL_ERROR
+			  : SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
+		SSL_SESSION_free(s);
+		pair_end(&p);
+	}
+	tls_context_free(asks);
+}
+
+CASE(how_far_a_handshake_came_can_be_asked_at_any_time)
+{
+	struct pair p;
+
+	pair_tcp(&p, server, client_13, 0);
+	CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+	CHECK_STR(p.t->ops->reason(p.t), "the client said nothing");
+	CHECK_INT(send(p.cfd, "\x16\x03\x01", 3, 0), 3);
+	CHECK(server_readable(&p));
+	CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+	CHECK_STR(p.t->ops->reason(p.t), "stopped before a whole hello came");
+	pair_end(&p);
+	pair_tcp(&p, server, client_13, 0);
+	SSL_do_handshake(p.c);
+	CHECK(server_readable(&p));
+	CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+	CHECK_STR(p.t->ops->reason(p.t), "stopped while waiting for the client's answer (client "
+					 "offered at most TLS 1.3; server name localhost)");
+	CHECK(pair_shake(&p));
+	CHECK(!p.t->ops->reason(p.t));
+	pair_end(&p);
+}
+
+/* ---- our client ---- */
+
+static struct tls_context *
+our_client(struct tls_policy policy, const char *name, const char *pin, const struct made *shows)
+{
+	const char *ca = made_file(&authority, false),
+		   *cert = shows ? made_file(shows, true) : NULL;
+	const struct tls_files files = { &cert, shows != NULL, NULL, 0, ca, false, NULL };
+	const struct tls_server_check check = { name, &pin, pin != NULL };
+	struct tls_context *c;
+
+	policy.client = true;
+	policy.max_version = policy.max_version ? policy.max_version : TLS_V13;
+	c = peer_context(&policy, &files, &check);
+	unlink(ca);
+	if (shows)
+		unlink(cert);
+	return c;
+}
+
+/* A server that is bare OpenSSL. */
+static SSL_CTX *
+bare_server(const struct made *cert, int version)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	SSL_CTX_set_min_proto_version(ctx, version);
+	SSL_CTX_set_max_proto_version(ctx, version);
+	SSL_CTX_use_certificate(ctx, cert->cert);
+	SSL_CTX_use_PrivateKey(ctx, cert->key);
+	return ctx;
+}
+
+static const int both[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+
+CASE(our_client_checks_its_server_and_talks_to_it)
+{
+	static const char *const alpn[] = { "h2", "http/1.1" };
+	struct tls_policy policy = { .alpn = alpn, .n_alpn = 2 };
+	struct tls_context *ours = our_client(policy, "host.example", NULL, NULL);
+	struct pair p;
+	size_t n;
+
+	for (int i = 0; i < 2; i++) {
+		SSL_CTX *bare = bare_server(&host, both[i]);
+
+		pair_tcp(&p, ours, bare, 0);
+		CHECK_INT(p.t->ops->want(p.t, TP_READ), TP_WRITE); /* it speaks first */
+		CHECK(pair_shake(&p));
+		CHECK_STR(SSL_get_servername(p.c, TLSEXT_NAMETYPE_host_name), "host.example");
+		CHECK_STR(fact(&p, "SSL_SERVER_VERIFY"), "SUCCESS");
+		CHECK_STR(fact(&p, "SSL_SERVER_S_DN"), "CN=host");
+		CHECK_STR(
+		    fact(&p, "CCF_SERVER_SANS"), "DNS:host.example, DNS:b.example, IP:192.0.2.1");
+		CHECK_STR(fact(&p, "SSL_TLS_SNI_SERVERNAME"), "host.example");
+		CHECK(!fact(&p, "SSL_CLIENT_VERIFY"));
+		CHECK(server_says(&p, sent[0], 100000));
+		client_reads(&p, got[0], 100000, &n);
+		CHECK(n == 100000 && !memcmp(sent[0], got[0], n));
+		CHECK_INT(SSL_write(p.c, sent[1], 5000), 5000);
+		CHECK_INT(server_reads(&p, got[1], 5000, &n), 5000);
+		CHECK(!memcmp(sent[1], got[1], n));
+		CHECK_INT(p.t->ops->finish(p.t), 0);
+		CHECK_INT(client_reads(&p, got[0], 1, &n), SSL_ERROR_ZERO_RETURN);
+		CHECK_INT(SSL_shutdown(p.c), 1);
+		CHECK_INT(server_reads(&p, got[0], 1, &n), 0);
+		CHECK(p.t->ended && !p.t->bare_end);
+		pair_end(&p);
+		SSL_CTX_free(bare);
+	}
+	tls_context_free(ours);
+}
+
+static void
+our_client_refuses(
+    struct tls_context *ours, const struct made *cert, int err, const char *const *says)
+{
+	for (int i = 0; i < 2; i++) {
+		SSL_CTX *bare = bare_server(cert, both[i]);
+		struct pair p;
+
+		pair_tcp(&p, ours, bare, 0);
+		CHECK(!pair_shake(&p));
+		CHECK_INT(p.served, err);
+		for (const char *const *s = says; *s; s++)
+			REASON_HAS(&p, *s);
+		CHECK_INT(p.t->ops->handshake(p.t), err);
+		pair_end(&p);
+		SSL_CTX_free(bare);
+	}
+	tls_context_free(ours);
+}
+#define REFUSES(ours, cert, err, ...)                                                              \
+	our_client_refuses(ours, cert, err, (const char *const[]){ __VA_ARGS__, NULL })
+
+CASE(our_client_says_why_it_refuses_a_server)
+{
+	struct tls_policy policy = { 0 }, blind = { .verify = TLS_NONE };
+	struct made old = make_cert((struct make){ .cn = "old",
+	    .san = "DNS:host.example",
+	    .issuer = &authority,
+	    .from = -7200,
+	    .to = -3600 });
+	char pin[] = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+	REFUSES(our_client(policy, "host.example", NULL, NULL), &stranger, -EKEYREJECTED,
+	    "the server's certificate was refused: self-signed certificate (CN=stranger, SHA-256 ",
+	    "; we offered TLS 1.2 to TLS 1.3; server name host.example; checking the server's "
+	    "certificate; alert sent: unknown CA); --ca FILE says who is trusted, --no-verify "
+	    "trusts "
+	    "anybody, and with --pin sha256:");
+	REFUSES(our_client(policy, "other.example", NULL, NULL), &host, -EKEYREJECTED,
+	    "the server's certificate is for other names (DNS:host.example, DNS:b.example, "
+	    "IP:192.0.2.1), not for other.example (CN=host, SHA-256 ",
+	    "; --servername says which name to look for");
+	REFUSES(our_client(policy, "192.0.2.7", NULL, NULL), &host, -EKEYREJECTED,
+	    "is for other names (DNS:host.example, DNS:b.example, IP:192.0.2.1), not for 192.0.2.7 "
+	    "(CN=host, SHA-256 ");
+	REFUSES(our_client(policy, "host.example", NULL, NULL), &old, -EKEYREJECTED,
+	    "the server's certificate expired on 2", " UTC (CN=old, SHA-256 ",
+	    "; --no-verify goes on without a check");
+	REFUSES(our_client(policy, "host.example", pin, NULL), &host, -EKEYREVOKED,
+	    "no --pin is met by the server's certificate (CN=host, SHA-256 ",
+	    "checking the server's certificate; alert sent: ", "); its key is sha256:");
+	REFUSES(our_client(blind, "host.example", pin, NULL), &stranger, -EKEYREVOKED,
+	    "no --pin is met by the server's certificate (CN=stranger, SHA-256 ");
+	made_end(&old);
+}
+
+CASE(our_client_trusts_a_key_or_anybody_when_it_is_told_so)
+{
+	struct tls_policy blind = { .verify = TLS_NONE };
+	SSL_CTX *bare = bare_server(&stranger, TLS1_3_VERSION);
+	char pin[80] = "sha256:";
+	struct tls_context *ours;
+	struct pair p;
+
+	cert_key_sha256(stranger.cert, pin + strlen(pin));
+	for (int i = 0; i < 2; i++) {
+		ours = our_client(blind, "host.example", i ? pin : NULL, NULL);
+		pair_tcp(&p, ours, bare, 0);
+		CHECK(pair_shake(&p));
+		CHECK_STR(fact(&p, "SSL_SERVER_VERIFY"), i ? "SUCCESS" : "GENEROUS");
+		CHECK_STR(fact(&p, "SSL_SERVER_S_DN"), "CN=stranger");
+		pair_end(&p);
+		tls_context_free(ours);
+	}
+	SSL_CTX_free(bare);
+}
+
+static void
+server_answers(const char *text, size_t n, int err, const char *why)
+{
+	struct tls_context *ours = our_client((struct tls_policy){ 0 }, "host.example", NULL, NULL);
+	struct pair p;
+
+	pair_tcp(&p, ours, NULL, 0);
+	CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+	REASON_HAS(&p, "the server said nothing (we offered TLS 1.2 to TLS 1.3; server name "
+		       "host.example)");
+	CHECK_INT(send(p.cfd, text, n, 0), n);
+	shutdown(p.cfd, SHUT_WR);
+	while (p.served == -EAGAIN && server_readable(&p))
+		p.served = p.t->ops->handshake(p.t);
+	CHECK_INT(p.served, err);
+	CHECK_STR(p.t->ops->reason(p.t), why);
+	pair_end(&p);
+	tls_context_free(ours);
+}
+#define ANSWERS(text, why) server_answers(text, sizeof(text) - 1, -EPROTO, why)
+
+CASE(our_client_says_what_answers_in_place_of_a_server)
+{
+	ANSWERS("SSH-2.0-OpenSSH_9.2p1\r\n",
+	    "the server does not speak TLS: it said \"SSH-2\"; its TLS may be on another port");
+	ANSWERS("HTTP/1.1 400 Bad Request\r\n\r\n",
+	    "the server spoke plain HTTP, not TLS; its TLS may be on another port");
+	ANSWERS("",
+	    "the server closed the connection without a word (we offered TLS 1.2 to TLS 1.3; "
+	    "server name host.example)");
+	ANSWERS("\x16\x03\x03\x00\x7a\x02", "the handshake was cut in the middle of a record (we "
+					    "offered TLS 1.2 to TLS 1.3; server "
+					    "name host.example; waiting for the server's hello)");
+	ANSWERS("\x15\x03\x03\x00\x02\x02\x28",
+	    "the server refused, with alert: handshake failure (we offered TLS 1.2 to TLS 1.3; "
+	    "server "
+	    "name host.example; waiting for the server's hello); it may want other --ciphers, "
+	    "--ciphersuites or --groups, or a certificate (--cert)");
+	ANSWERS("\x15\x03\x03\x00\x02\x01\x00",
+	    "the server closed the connection in the handshake (we offered TLS 1.2 to TLS 1.3; "
+	    "server "
+	    "name host.example; waiting for the server's hello)");
+}
+
+CASE(a_server_that_leaves_in_the_handshake)
+{
+	struct tls_context *ours = our_client((struct tls_policy){ 0 }, "host.example", NULL, NULL);
+	SSL_CTX *bare = bare_server(&host, TLS1_2_VERSION);
+	struct pair p;
+
+	for (int i = 0; i < 2; i++) {
+		pair_tcp(&p, ours, bare, 0);
+		CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+		while (SSL_get_state(p.c) != TLS_ST_SW_SRVR_DONE && pair_wait(&p, 0))
+			SSL_do_handshake(p.c);
+		CHECK(server_readable(&p));
+		CHECK_INT(p.t->ops->handshake(p.t), -EAGAIN);
+		REASON_HAS(&p, "stopped while waiting for the server's finish (CN=host, SHA-256 ");
+		if (i)
+			client_resets(&p);
+		else
+			shutdown(p.cfd, SHUT_WR);
+		CHECK(server_readable(&p));
+		CHECK_INT(p.t->ops->handshake(p.t), i ? -ECONNRESET : -EPROTO);
+		REASON_HAS(
+		    &p, i ? "Connection reset by peer (CN=host, SHA-256 "
+			  : "the server closed the connection in the handshake (CN=host, SHA-256 ");
+		REASON_HAS(&p, "; we offered TLS 1.2 to TLS 1.3; server name host.example; waiting "
+			       "for the server's finish)");
+		pair_end(&p);
+	}
+	SSL_CTX_free(bare);
+	tls_context_free(ours);
+}
+
+static int
+alpn_or_nothing(SSL *ssl, const unsigned char **ret, unsigned char *n, const unsigned char *offer,
+    unsigned offer_n, void *arg)
+{
+	(void)ssl, (void)ret, (void)n, (void)offer, (void)offer_n, (void)arg;
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int
+name_or_nothing(SSL *ssl, int *alert, void *arg)
+{
+	(void)ssl, (void)arg;
+	*alert = SSL_AD_UNRECOGNIZED_NAME;
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+CASE(a_server_that_wants_something_else_is_named_with_its_alert)
+{
+	static const char *const alpn[] = { "x" };
+	struct tls_policy policy = { .alpn = alpn, .n_alpn = 1 };
+	struct tls_context *ours = our_client(policy, "host.example", NULL, NULL);
+	SSL_CTX *bare = bare_server(&host, TLS1_3_VERSION);
+	struct pair p;
+
+	SSL_CTX_set_alpn_select_cb(bare, alpn_or_nothing, NULL);
+	pair_tcp(&p, ours, bare, 0);
+	CHECK(!pair_shake(&p));
+	CHECK_INT(p.served, -EPROTO);
+	REASON_HAS(&p,
+	    "the server refused, with alert: no application protocol (we offered TLS 1.2 to "
+	    "TLS 1.3; server name host.example; ALPN x; waiting for the server's hello); "
+	    "--alpn says what is offered");
+	pair_end(&p);
+	SSL_CTX_set_tlsext_servername_callback(bare, name_or_nothing);
+	pair_tcp(&p, ours, bare, 0);
+	CHECK(!pair_shake(&p));
+	REASON_HAS(&p, "the server refused, with alert: unrecognized name (");
+	REASON_HAS(&p, "; --servername says which name to ask for");
+	pair_end(&p);
+	SSL_CTX_free(bare);
+	tls_context_free(ours);
+	/* what speaks TLS 1.1 at most says so */
+	bare = bare_server(&host, TLS1_1_VERSION);
+	SSL_CTX_set_security_level(bare, 0);
+	ours = our_client((struct tls_policy){ 0 }, "host.example", NULL, NULL);
+	pair_tcp(&p, ours, bare, 0);
+	CHECK(!pair_shake(&p));
+	REASON_HAS(&p,
+	    "the server refused, with alert: protocol version (we offered TLS 1.2 to TLS "
+	    "1.3; ");
+	pair_end(&p);
+	SSL_CTX_free(bare);
+	tls_context_free(ours);
+}
+
+static int
+verify_none_but_authority(X509_STORE_CTX *store, void *arg)
+{
+	(void)arg;
+	X509_STORE_CTX_set_error(store, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
+	return 0;
+}
+
+/* In TLS 1.3 the client has finished when the server looks at its certificate. */
+CASE(a_server_that_refuses_our_certificate_says_so_on_the_first_read)
+{
+	struct tls_context *ours;
+	SSL_CTX *bare = bare_server(&host, TLS1_3_VERSION);
+	struct pair p;
+	size_t n;
+
+	SSL_CTX_set_verify(bare, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_cert_verify_callback(bare, verify_none_but_authority, NULL);
+	for (int i = 0; i < 2; i++) {
+		ours = our_client(
+		    (struct tls_policy){ 0 }, "host.example", NULL, i ? &good_client : NULL);
+		pair_tcp(&p, ours, bare, 0);
+		CHECK(!pair_shake(&p));
+		CHECK_INT(p.served, 0);
+		CHECK_INT(server_reads(&p, got[0], 10, &n), -EACCES);
+		CHECK_STR(p.t->ops->reason(p.t),
+		    i ? "the server refused our certificate, with alert: unknown CA; --cert and "
+			"--key say which is shown"
+		      : "the server wants a certificate, with alert: certificate required; --cert "
+			"and --key say which is shown");
+		pair_end(&p);
+		tls_context_free(ours);
+	}
+	SSL_CTX_free(bare);
+	bare = bare_server(&host, TLS1_2_VERSION);
+	SSL_CTX_set_verify(bare, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_cert_verify_callback(bare, verify_none_but_authority, NULL);
+	ours = our_client((struct tls_policy){ 0 }, "host.example", NULL, &good_client);
+	pair_tcp(&p, ours, bare, 0);
+	CHECK(!pair_shake(&p));
+	CHECK_INT(p.served, -EPROTO);
+	REASON_HAS(
+	    &p, "the server refused our certificate, with alert: unknown CA (CN=host, SHA-256 ");
+	pair_end(&p);
+	tls_context_free(ours);
+	SSL_CTX_free(bare);
+}
+
+CASE(a_cut_of_our_client_is_no_clean_end_for_the_server)
+{
+	struct tls_context *ours = our_client((struct tls_policy){ 0 }, "host.example", NULL, NULL);
+	struct pair p;
+	size_t n;
+
+	for (int i = 0; i < 2; i++) {
+		SSL_CTX *bare = bare_server(&host, both[i]);
+
+		SSL_CTX_set_options(bare, SSL_OP_IGNORE_UNEXPECTED_EOF);
+		pair_tcp(&p, ours, bare, 0);
+		CHECK(pair_shake(&p));
+		p.t->ops->close(p.t, true);
+		p.t = NULL;
+		CHECK_INT(client_reads(&p, got[1], 10, &n), SSL_ERROR_SSL);
+		pair_end(&p);
+		SSL_CTX_free(bare);
+	}
+	tls_context_free(ours);
+}
+
 int
 main(void)
 {
 	int r;
 
+	authority = make_cert((struct make){ .cn = "authority", .ca = true });
+	stranger = make_cert((struct make){ .cn = "stranger", .san = "DNS:host.example" });
+	good_client = make_cert((struct make){ .cn = "good", .issuer = &authority });
+	struct made other = make_cert((struct make){ .cn = "other", .ca = true });
+	bad_client = make_cert((struct make){ .cn = "bad", .issuer = &other });
+	made_end(&other);
+	host = make_cert((struct make){ .cn = "host",
+	    .san = "DNS:host.example, DNS:b.example, IP:192.0.2.1",
+	    .issuer = &authority });
 	server = server_context(NULL, 0);
 	client_12 = client_context(TLS1_2_VERSION);
 	client_13 = client_context(TLS1_3_VERSION);
@@ -923,11 +1458,29 @@ main(void)
 	    RUN(other_protocols_are_recognised),
 	    RUN(a_client_that_leaves_in_the_handshake),
 	    RUN(a_handshake_goes_through_two_pipes),
+	    RUN(a_client_certificate_is_judged_and_let_in_where_that_is_asked),
+	    RUN(a_client_without_a_good_certificate_is_refused_where_one_is_required),
+	    RUN(the_certificate_of_a_client_that_fails_later_is_told),
+	    RUN(a_resumed_client_is_who_it_was),
+	    RUN(how_far_a_handshake_came_can_be_asked_at_any_time),
+	    RUN(our_client_checks_its_server_and_talks_to_it),
+	    RUN(our_client_says_why_it_refuses_a_server),
+	    RUN(our_client_trusts_a_key_or_anybody_when_it_is_told_so),
+	    RUN(our_client_says_what_answers_in_place_of_a_server),
+	    RUN(a_server_that_leaves_in_the_handshake),
+	    RUN(a_server_that_wants_something_else_is_named_with_its_alert),
+	    RUN(a_server_that_refuses_our_certificate_says_so_on_the_first_read),
+	    RUN(a_cut_of_our_client_is_no_clean_end_for_the_server),
 	    { 0 },
 	});
 	SSL_CTX_free(client_12);
 	SSL_CTX_free(client_13);
 	tls_context_free(server);
+	made_end(&authority);
+	made_end(&stranger);
+	made_end(&good_client);
+	made_end(&bad_client);
+	made_end(&host);
 	certs_done();
 	return r;
 }

@@ -1,6 +1,6 @@
-/* tls_peer - for the unit tests of tls/: a link and an OpenSSL client of this process at the two
- * ends of a connection, both non-blocking, driven by turns.  Nothing waits longer than 5 s for an
- * event. */
+/* tls_peer - for the unit tests of tls/: a link and bare OpenSSL in this process at the two ends of
+ * a connection, both non-blocking, driven by turns.  The link is the server, or, by its context, the
+ * client.  Nothing waits longer than 5 s for an event. */
 #ifndef TLS_PEER_H
 #define TLS_PEER_H
 
@@ -20,14 +20,15 @@
 #include "tls/bio.h"
 #include "tls/context.h"
 #include "tls/link.h"
+#include "tls/material.h"
 
 #define PEER_WAIT 5000
 
 struct pair {
-	struct transport *t; /* the server */
-	SSL *c;		     /* the client */
+	struct transport *t; /* the server; ours */
+	SSL *c;		     /* the client; OpenSSL */
 	int cfd;
-	int served; /* what the server's handshake came to */
+	int served; /* what our handshake came to */
 };
 
 /* Where the certificates of this run are. */
@@ -62,19 +63,38 @@ certs_done(void)
 }
 
 static inline struct tls_context *
-server_context(const char *const *alpn, size_t n)
+peer_context(const struct tls_policy *policy, const struct tls_files *files,
+    const struct tls_server_check *check)
 {
-	struct tls_config config = {
-		.cert = certs("chain.pem"), .key = certs("key.pem"), .alpn = alpn, .n_alpn = n
-	};
 	struct tls_context *c = NULL;
+	struct material *m = NULL;
 	char msg[256] = "";
 
-	if (tls_context_new(&c, &config, msg, sizeof(msg)) < 0) {
+	if (material_read(&m, files, msg, sizeof(msg)) < 0 ||
+	    (policy->tickets && material_rotate(m, NULL) < 0) ||
+	    tls_context_new(&c, policy, m, check, msg, sizeof(msg)) < 0) {
 		printf("Bail out! no context: %s\n", msg);
 		exit(1);
 	}
+	material_free(m);
 	return c;
+}
+
+/* A server with the certificate of this run; ca: who judges clients, or NULL. */
+static inline struct tls_context *
+peer_server(struct tls_policy policy, const char *ca)
+{
+	const char *cert = certs("chain.pem"), *key = certs("key.pem");
+	const struct tls_files files = { &cert, 1, &key, 1, ca, false, NULL };
+
+	return peer_context(&policy, &files, NULL);
+}
+
+static inline struct tls_context *
+server_context(const char *const *alpn, size_t n)
+{
+	return peer_server(
+	    (struct tls_policy){ .max_version = TLS_V13, .alpn = alpn, .n_alpn = n }, NULL);
 }
 
 static inline SSL_CTX *
@@ -122,25 +142,29 @@ unix_pair(int fd[2])
 }
 
 static inline void
-pair_over(struct pair *p, struct tls_context *server, SSL_CTX *client, int fd[2])
+pair_over(struct pair *p, struct tls_context *ours, SSL_CTX *peer, int fd[2])
 {
 	*p = (struct pair){ .cfd = fd[1], .served = -EAGAIN };
-	CHECK_INT(tls_link_new(&p->t, server, fd[0], fd[0], true), 0);
-	if (!client)
+	CHECK_INT(tls_link_new(&p->t, ours, fd[0], fd[0], true), 0);
+	if (!peer)
 		return;
-	p->c = SSL_new(client);
+	p->c = SSL_new(peer);
 	SSL_set_fd(p->c, fd[1]);
+	if (tls_context_is_client(ours)) {
+		SSL_set_accept_state(p->c);
+		return;
+	}
 	SSL_set_connect_state(p->c);
 	SSL_set_tlsext_host_name(p->c, "localhost");
 }
 
 static inline void
-pair_tcp(struct pair *p, struct tls_context *server, SSL_CTX *client, int sndbuf)
+pair_tcp(struct pair *p, struct tls_context *ours, SSL_CTX *peer, int sndbuf)
 {
 	int fd[2];
 
 	tcp_pair(fd, sndbuf);
-	pair_over(p, server, client, fd);
+	pair_over(p, ours, peer, fd);
 }
 
 /* Waits for what the server wants or the client can do; the poller's part of the contract. */

@@ -2,6 +2,7 @@
 #include "session/writer.h"
 
 #include <errno.h>
+#include <stdint.h>
 
 #include "check.h"
 #include "session/session.h"
@@ -61,6 +62,47 @@ CASE(it_is_full_at_the_high_mark_and_takes_no_more_than_the_bound)
 	writer_free(&w);
 	CHECK_INT(writer_put(&w, bytes, sizeof(bytes)), -ENOBUFS);
 	CHECK(w.bytes == NULL);
+}
+
+CASE(who_found_it_full_is_told_once_when_it_has_room)
+{
+	struct writer w = { 0 };
+
+	CHECK_INT(writer_put(&w, bytes, WRITER_HIGH - 1), 0);
+	CHECK_INT(writer_take(&w, taken, 10), 10);
+	CHECK(!writer_drained(&w, SIZE_MAX));
+	CHECK_INT(writer_put(&w, bytes, 20), 0);
+	CHECK_INT(writer_take(&w, taken, 5), 5);
+	CHECK(!writer_drained(&w, SIZE_MAX));
+	CHECK_INT(writer_take(&w, taken, 100), 100);
+	CHECK(writer_drained(&w, SIZE_MAX));
+	CHECK(!writer_drained(&w, SIZE_MAX));
+
+	/* one that was not taken counts, too */
+	CHECK_INT(writer_put(&w, bytes, WRITER_MAX - 1), -ENOBUFS);
+	CHECK_INT(writer_take(&w, taken, 1), 1);
+	CHECK(writer_drained(&w, SIZE_MAX));
+	writer_free(&w);
+}
+
+CASE(the_mark_is_lower_where_the_budget_is_tight)
+{
+	struct writer w = { 0 };
+
+	CHECK(!writer_drained(&w, 8192));
+	CHECK_INT(writer_put(&w, bytes, 8191), 0);
+	CHECK(!writer_full(&w));
+	CHECK_INT(writer_put(&w, bytes, 1000), 0);
+	CHECK(writer_full(&w));
+	/* full under the old mark, and by the new one it is not */
+	CHECK_INT(writer_take(&w, taken, 1), 1);
+	CHECK(writer_drained(&w, 10000));
+	CHECK_INT(writer_put(&w, bytes, 2000), 0);
+	CHECK(writer_full(&w));
+	CHECK(!writer_drained(&w, 4096));
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 8191 + 1000 - 1 + 2000);
+	CHECK(writer_drained(&w, 4096));
+	writer_free(&w);
 }
 
 CASE(after_close_nothing_is_taken_and_what_was_put_still_comes_out)
@@ -132,6 +174,8 @@ main(void)
 	return check_main((struct check_case[]){
 	    RUN(what_was_put_comes_out_in_order_and_in_any_pieces),
 	    RUN(it_is_full_at_the_high_mark_and_takes_no_more_than_the_bound),
+	    RUN(who_found_it_full_is_told_once_when_it_has_room),
+	    RUN(the_mark_is_lower_where_the_budget_is_tight),
 	    RUN(after_close_nothing_is_taken_and_what_was_put_still_comes_out),
 	    RUN(one_that_is_empty_holds_no_memory),
 	    RUN(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has),

@@ -1,0 +1,68 @@
+/* cmd/tlsterm - what the files of ccf-tlsterm share: its options, and its four parts: certificates, master, worker, a single
+ * connection.  Only these files may see tls/. */
+#ifndef CMD_TLSTERM_H
+#define CMD_TLSTERM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/opts.h"
+#include "base/sandbox.h"
+#include "flow/hub.h"
+#include "flow/master.h"
+#include "flow/terminator.h"
+#include "tls/material.h"
+#include "tls/policy.h"
+
+#define TLSTERM_FDS_KEPT 24 /* standard ones, loop, signals, certificate files, a few pipes */
+
+struct tlsterm {
+	/* as given */
+	struct opt_list from, cert, key, alpn, pin;
+	const char *to, *client_ca, *ca, *passphrase, *servername, *user, *workers_text;
+	bool client, plaintext, no_verify, no_sandbox, require_close_notify;
+	int app, verify;
+	int64_t handshake, idle, half_close, flush, lifetime, cert_timeout, max_buffered, tickets;
+	char **command;
+	/* what follows from it */
+	bool single; /* one connection: on descriptor 0, or on 6 and 7 (--client) */
+	struct hub_config link[MASTER_NAMES_MAX]; /* n_links of them: sources, then the sink */
+	unsigned n_links;
+	unsigned workers;
+	bool has_identity;
+	struct identity identity;
+	struct tls_policy policy;
+	struct tls_files files;
+	const struct session_ops *session;
+};
+
+extern struct tlsterm tlsterm;
+
+/* ---- tlsterm_certs ---- */
+
+struct certs {
+	struct material *now;	/* NULL: not there yet */
+	int fd;			/* the same, sealed, for workers; -1 */
+	uint64_t loaded, failed; /* loads that were good, that were not */
+};
+
+extern struct certs certs;
+
+void certs_start(void (*changed)(void));
+/* Reads the files, or waits for them; from then on looks for changes.  changed() is called whenever certs has something
+ * new.  Exits 58 where they are there and wrong. */
+void certs_once(void);	/* for one connection: reads them, or exits 58 */
+void certs_reload(void); /* HUP */
+void certs_say(char *buf, size_t cap); /* for the status: loaded or awaited, until when, reloads */
+void certs_close(void);
+
+/* ---- the others ---- */
+
+void tlsterm_terminator(struct terminator *, struct terminator_config *); /* fills in what all share, and opens it */
+_Noreturn void tlsterm_work(void *arg, unsigned index, int chan, struct page *); /* master_config.work */
+void tlsterm_master(void);   /* sets everything up; the loop is the caller's */
+void tlsterm_single(void);   /* the same for one connection */
+void tlsterm_confine(unsigned allow, char *holds, size_t cap);
+/* --user, the sandbox; holds: what does, in words.  Exits where it cannot be done. */
+
+#endif

@@ -1,0 +1,114 @@
+/* The master of ccf-tlsterm: reads keys, binds, dials, starts COMMANDs, and sees no byte of a peer.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "cmd/tlsterm.h"
+#include "cmd/tool.h"
+
+static struct master master;
+static struct starter_here starter;
+static bool opened;
+
+static void
+leave(void)
+{
+	if (opened)
+		master_close(&master);
+}
+
+static int
+material(void *arg)
+{
+	(void)arg;
+	return certs.fd;
+}
+
+static void
+done(void *arg, int status)
+{
+	(void)arg;
+	tool_end(status);
+}
+
+static void
+changed(void)
+{
+	if (opened)
+		master_material(&master);
+}
+
+static void
+drain(void)
+{
+	master_drain(&master);
+}
+
+static void
+now(void)
+{
+	master_now(&master);
+}
+
+static void
+status(void)
+{
+	char said[640];
+
+	certs_say(said, sizeof(said));
+	master_status(&master, said);
+}
+
+static void
+names(struct name_config *cfg)
+{
+	for (unsigned i = 0; i < tlsterm.n_links; i++) {
+		const struct hub_config *hub = &tlsterm.link[i];
+
+		cfg[i] = (struct name_config){ .option = hub->option,
+			.spec = hub->spec,
+			.role = hub->role,
+			.socket_mode = hub->socket_mode,
+			.socket_group = hub->socket_group,
+			.peer_user = hub->peer_user };
+	}
+}
+
+void
+tlsterm_master(void)
+{
+	static struct name_config cfg[MASTER_NAMES_MAX];
+	struct master_config m = { .reactor = tool.reactor,
+		.children = &tool.children,
+		.workers = tlsterm.workers,
+		.names = cfg,
+		.n_names = tlsterm.n_links,
+		.work = tlsterm_work,
+		.material = material,
+		.done = done };
+	char msg[512];
+	int rc;
+
+	tool.drain = drain;
+	tool.now = now;
+	tool.lingers = true;
+	tool.hup = certs_reload;
+	tool.status = status;
+	tool.leave = leave;
+	tool_stay();
+	env_scrub_process();
+	if (!tlsterm.plaintext)
+		certs_start(changed);
+	if (tlsterm.command) {
+		starter_here_open(&starter, &tool.children, tlsterm.command, 0);
+		m.starter = &starter.starter;
+	}
+	names(cfg);
+	rc = master_open(&master, &m, msg, sizeof(msg));
+	if (rc < 0)
+		tool_die(tool_link_status(rc), "%s", msg);
+	opened = true;
+}

@@ -1,0 +1,72 @@
+/* flow/master - keeps workers running and sees no byte of a peer: it binds and dials the links (flow/name) and gives each
+ * to a worker, gives them the certificates, starts COMMANDs for them, restarts who dies, and says how they ended. */
+#ifndef FLOW_MASTER_H
+#define FLOW_MASTER_H
+
+#include <stdint.h>
+
+#include "flow/channel.h"
+#include "flow/name.h"
+#include "flow/starter.h"
+#include "loop/children.h"
+
+#define MASTER_WORKERS_MAX 64
+#define MASTER_NAMES_MAX   65 /* sources and a sink */
+
+#define MASTER_AGAIN_FIRST 100  /* ms before a worker that died is started again, doubling */
+#define MASTER_AGAIN_LAST  10000
+#define MASTER_PROVEN_MS   10000 /* who lived so long begins at the first delay again */
+#define MASTER_SOON_MS     2000  /* a link waits so long for a worker that has fewer of them */
+#define MASTER_NOW_MS      2000
+#define MASTER_MUTE_MS     5000  /* for a worker's end, when its channel has ended */
+
+struct page { /* one a worker, in memory that both see: a worker that is killed cannot say what it had */
+	uint32_t live;      /* connections */
+	int64_t held;       /* bytes buffered */
+	uint64_t accepted;  /* ever, by this worker */
+};
+
+struct master_config {
+	struct reactor *reactor;
+	struct children *children;
+	unsigned workers;
+	const struct name_config *names; /* n_names of them, sources first; reactor, links, ops and owner are set here */
+	unsigned n_names;
+	struct starter *starter;         /* here; NULL: there is no COMMAND */
+	void (*work)(void *arg, unsigned index, int chan, struct page *); /* never returns */
+	/* In the new worker, which has nothing of the master's open but 0 to 2 and chan (the caller's: channel_open it);
+	 * dispositions and mask are those of a fresh process, SIGPIPE ignored; children is empty, reactor the master's and
+	 * not to be touched.  Ends by exit. */
+	int (*material)(void *arg);      /* a descriptor with what workers need, borrowed; -1: nothing yet */
+	void (*done)(void *arg, int status);
+	/* All workers have ended, and none will be started: the first status that was not 0. */
+	void *arg;
+};
+
+struct master_waiting;
+struct master_worker;
+
+struct master {
+	struct master_config cfg;
+	struct name names[MASTER_NAMES_MAX];
+	unsigned names_open; /* opened, so many */
+	bool bidden[MASTER_NAMES_MAX]; /* its link that ended last had said drain */
+	TAILQ_HEAD(, master_waiting) waiting; /* links for a worker that is not there yet */
+	struct master_worker *worker; /* cfg.workers of them */
+	struct page *pages;
+	int status;
+	bool draining, up; /* up: every worker has said so once */
+	bool now, told;    /* they were told to end now; done() was called */
+	uint64_t crashed;  /* workers that ended unasked, ever */
+};
+
+int master_open(struct master *, const struct master_config *, char *msg, size_t cap);
+/* Opens the names, then starts the workers.  0; -errno as name_open, msg says it. */
+void master_material(struct master *); /* there is something new: give it to every worker */
+void master_drain(struct master *);    /* names stop, workers drain */
+void master_now(struct master *);      /* workers end now; who does not within MASTER_NOW_MS is killed */
+void master_status(struct master *, const char *also); /* each worker says its own; one line for all, also at its end */
+void master_close(struct master *);    /* at the end of the process: names, channels */
+unsigned master_live(const struct master *); /* connections of all workers */
+
+#endif
