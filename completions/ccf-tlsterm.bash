@@ -2,8 +2,10 @@
 # bash completion for ccf-tlsterm
 _ccf_tlsterm() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--help --log --quiet --trace --verbose --version
-		--alpn --app --cert --cert-timeout --drain-timeout --flush-timeout --from --half-close-timeout
-		--handshake-timeout --idle-timeout --key --plaintext --require-close-notify --to
+		--alpn --app --ca --cert --cert-timeout --ciphers --ciphersuites --client --client-ca --drain-timeout
+		--flush-timeout --from --groups --half-close-timeout --handshake-timeout --idle-timeout --key --lifetime
+		--max-buffered --max-version --min-version --no-sandbox --no-verify --passphrase --pin --plaintext
+		--require-close-notify --servername --tickets --to --user --verify --workers
 		--peer-user --socket-group --socket-mode'
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -22,11 +24,17 @@ _ccf_tlsterm() {
 	case $cur in = | :) cur= ;; esac
 	case $prev in
 	--log) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$cur") ;;
-	--peer-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
+	--peer-user | --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--socket-group) mapfile -t COMPREPLY < <(compgen -g -- "$cur") ;;
 	--app) mapfile -t COMPREPLY < <(compgen -W "echo" -- "$cur") ;;
 	--alpn) mapfile -t COMPREPLY < <(compgen -W "http/1.1 h2" -- "$cur") ;;
-	--cert | --key | --from | --to | : | bind | dial) compopt -o default ;;
+	--verify) mapfile -t COMPREPLY < <(compgen -W "request require none" -- "$cur") ;;
+	--min-version | --max-version) mapfile -t COMPREPLY < <(compgen -W "1.2 1.3" -- "$cur") ;;
+	--passphrase) compopt -o nospace; mapfile -t COMPREPLY < <(compgen -W "env: file: fd:" -- "$cur") ;;
+	--pin) compopt -o nospace; mapfile -t COMPREPLY < <(compgen -W "sha256:" -- "$cur") ;;
+	--servername) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
+	-j | --workers) mapfile -t COMPREPLY < <(compgen -W "auto" -- "$cur") ;;
+	--ca | --cert | --client-ca | --key | --from | --to | : | bind | dial | file) compopt -o default ;;
 	*) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
 	esac
 }

@@ -69,7 +69,9 @@ planted() {
 	planted net/x.c $'/* epoll_wait(2)\n * exit(1) printf(x) "\n */ int x;' ''
 	planted net/x.c $'/* it ends */ int x = \'"\'; exit(1);' 'does not end the program'
 	planted ../cmd/ccf-listen.c '#include "tls/link.h"' 'only ccf-tlsterm may see tls'
+	planted ../cmd/via_tls.c '#include "tls/link.h"' 'only ccf-tlsterm may see tls'
 	planted ../cmd/ccf-tlsterm.c '#include "tls/link.h"' ''
+	planted ../cmd/tlsterm_worker.c '#include "tls/link.h"' ''
 }
 
 @test "no object of the library ends the program" {
@@ -81,16 +83,16 @@ planted() {
 
 # --- what is built ---
 
-@test "only ccf-tlsterm links libssl" {
+@test "only ccf-tlsterm links libssl and libseccomp" {
 	local tool
 
 	for tool in $(tools); do
 		run ldd "$BUILD/$tool"
 		[ "$status" = 0 ]
 		if [ "$tool" = ccf-tlsterm ]; then
-			[[ $output == *libssl* ]]
+			[[ $output == *libssl* && $output == *libseccomp* ]]
 		else
-			[[ $output != *libssl* && $output != *libcrypto* ]] || { echo "$tool: $output"; false; }
+			[[ $output != *libssl* && $output != *libcrypto* && $output != *libseccomp* ]] || { echo "$tool: $output"; false; }
 		fi
 	done
 }
@@ -192,6 +194,23 @@ same() {	# same WHAT A WHAT B: two lists
 			sed -E 's/^(-l|--long-option)[ =]/--/' | sort -u)" || bad=1
 	done
 	[ "$bad" = 0 ]
+}
+
+@test "what ccf-connect hands to ccf-tlsterm --client is an option there, of the same kind" {
+	local row rows n=0
+
+	# "  --ca FILE|DIR  (tls) ...": the text may begin on the next line.
+	rows=$(ccf-connect --help | awk '
+		{ text = $0; sub(/^ +(-., )?--[^ ]+( [A-Z[][^ ]*)?/, "", text) }
+		text != $0 { row = substr($0, 1, length($0) - length(text)) }
+		text ~ /^ +\(tls\) / && (text != $0 || bare) { sub(/^ +/, "", row); print row }
+		{ bare = text == "" }')
+	while read -r row; do
+		row=${row/#--cert FILE/--cert [NAME:]FILE}
+		ccf-tlsterm --help | grep -qE -e "^ +${row//[\[\]|]/.}( {2,}|\$)" || { echo "ccf-tlsterm has no $row"; false; }
+		n=$((n + 1))
+	done <<<"$rows"
+	[ "$n" -gt 10 ]
 }
 
 @test "an option that is in one place only is found" {
