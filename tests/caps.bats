@@ -69,7 +69,7 @@ setup() {
 		pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json \
 		    --max-open-sessions-soft 2 --max-open-sessions-hard 4 rpc=127.0.0.1:0 '|' \
 		    term ccf-tlsterm "${how_term[@]}" -- sh -c "$CAPPED"
-		base=$(fds term)
+		base=$(fds term) worker=$(fds term.1)
 		clients cl-$how "$(address a.json rpc)" "${how_cl[@]}"
 		tell cl-$how open 4
 		for i in 1 2; do saw cl-$how $i 'data capped=no'; done
@@ -78,7 +78,7 @@ setup() {
 		tell cl-$how end
 		is_open 0
 		asked term '^ccf-tlsterm: info: 0 connections'
-		keeps term="$base"
+		keeps term="$base" term.1="$worker"
 		stop lst
 		[ "$ended" = 0 ]
 		ends_with 0 term
@@ -155,6 +155,8 @@ setup() {
 	saw cl 2 '(closed|reset)'
 
 	spawn peer2 python3 "$HERE/peer/handoff.py" consume link --echo --credit 3
+	asked lst ' 1 links, '
+	asked lst 'rpc: listening'
 	tell cl open 5
 	saw cl 8 connected
 	tell cl send 4 8 again
@@ -165,6 +167,15 @@ setup() {
 }
 
 @test "the count returns to zero when the consumer is killed, and the next one serves" {
+	killed_and_followed crash
+}
+
+@test "the count returns to zero when its worker is killed, and the next worker serves" {
+	killed_and_followed kill_worker
+}
+
+# killed_and_followed crash|kill_worker
+killed_and_followed() {
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link --max-open-sessions-soft 8 \
 	    --max-open-sessions-hard 10 rpc=127.0.0.1:0
 	base=$(fds lst)
@@ -176,14 +187,18 @@ setup() {
 	asked lst ' 10 open, .*capped 2, refused 2$'
 	tell cl send 1 8 hello
 	saw cl 8 'data hello'
-	stop term KILL
+	"$1" term
 	is_open 0
 	eventually times 12 cl.out ' (closed|reset)$'
-	keeps lst="$base"
-	asked lst ' 0 links, 0 connections there, 10 lost with a link'
-
-	spawn term2 ccf-tlsterm --plaintext --from link --app echo
+	asked lst ' [01] links, 0 connections there, 10 lost with a link'
+	if [ "$1" = crash ]; then
+		keeps lst="$base"
+		asked lst ' 0 links, '
+		spawn term2 ccf-tlsterm --plaintext --from link --app echo
+	fi
+	keeps lst=$((base + 1))
 	asked lst ' 1 links, 0 connections'
+	asked lst 'rpc: listening'
 	tell cl open 10
 	saw cl 22 connected
 	is_open 10
@@ -193,6 +208,31 @@ setup() {
 	asked lst ' 8 open, peak 10, .*accepted 20, capped 4, refused 2$'
 }
 
+@test "when the consumer's master is killed, who is served goes on being served and counted until he ends" {
+	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to link rpc=127.0.0.1:0
+	base=$(fds lst)
+	spawn term ccf-tlsterm --plaintext --from link --app echo
+	await_line lst.log 'rpc: listening'
+	clients cl "$(address a.json rpc)"
+	tell cl open 5
+	tell cl send 1 5 hello
+	eventually times 5 cl.out ' data hello$'
+	kill_master term
+	await_line term.log 'the master is gone'
+	spawn term2 ccf-tlsterm --plaintext --from link --app echo
+	asked lst ' 2 links, 5 connections there, 0 lost'
+	tell cl send 1 5 again
+	eventually times 5 cl.out ' data again$'
+	is_open 5
+	tell cl close 1 4
+	is_open 1
+	tell cl end
+	is_open 0
+	eventually dead "$orphan"
+	asked lst ' 1 links, 0 connections there, 0 lost'
+	keeps lst=$((base + 1))
+}
+
 @test "the count returns to zero when a third process, that the consumer handed on to, is killed" {
 	spawn lst ccf-listen --ready-fd 9 --address-file a.json --to first --max-open-sessions-soft 8 \
 	    --max-open-sessions-hard 10 rpc=127.0.0.1:0
@@ -200,16 +240,16 @@ setup() {
 	spawn third ccf-tlsterm --plaintext --from second --app echo
 	await_line lst.log 'rpc: listening'
 	asked term '^ccf-tlsterm: info: 0 connections'
-	base=$(fds term)
+	base=$(fds term) worker=$(fds term.1)
 	clients cl "$(address a.json rpc)"
 	tell cl open 6
 	tell cl send 1 6 hello
 	saw cl 6 'data hello'
 	is_open 6
-	stop third KILL
+	crash third
 	is_open 0
 	eventually times 6 cl.out ' reset$'	# never a clean end
-	keeps term=$((base - 1))		# its link to the third has gone, too
+	keeps term="$base" term.1=$((worker - 1))	# its link to the third has gone, too
 
 	spawn third2 ccf-tlsterm --plaintext --from second --app echo
 	tell cl open 3
@@ -218,7 +258,7 @@ setup() {
 	is_open 3
 	tell cl end
 	is_open 0
-	keeps term="$base"
+	keeps term="$base" term.1="$worker"
 }
 
 @test "a connection that was given outlives the one who gave it, and is counted until it ends" {
@@ -259,7 +299,7 @@ setup() {
 @test "clients that come and go in a hurry leave no count and no descriptor" {
 	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
 	    term ccf-tlsterm --plaintext --app echo
-	lst=$(fds lst) term=$(fds term)
+	lst=$(fds lst) term=$(fds term) worker=$(fds term.1)
 	for i in 1 2 3; do
 		clients cl$i "$(address a.json rpc)"
 		tell cl$i open 200
@@ -273,7 +313,7 @@ setup() {
 	is_open 0
 	asked lst 'accepted 600, capped 0, refused 0$'
 	asked term '^ccf-tlsterm: info: 0 connections'
-	keeps lst="$lst" term="$term"
+	keeps lst="$lst" term="$term" term.1="$worker"
 }
 
 # --- several terminators ---
@@ -292,15 +332,15 @@ share() {
 	spawn one ccf-tlsterm --plaintext --from link --app echo
 	spawn two ccf-tlsterm --plaintext --from link --app echo
 	asked lst ' 2 links, 0 connections'
-	asked lst 'rpc: listening'
-	base=$(fds lst) base_one=$(fds one) base_two=$(fds two)
+	granted one two
+	base=$(fds lst) base_one=$(fds one.1) base_two=$(fds two.1)
 	clients cl "$(address a.json rpc)"
-	for n in {100..1000..100}; do
-		tell cl open 100
-		is_open "$n"
+	for n in {50..1000..50}; do
+		tell cl open 50
+		tell cl send $((n - 49)) "$n" hello
+		eventually times "$n" cl.out ' data hello$'	# so both have read theirs, and grant more
 	done
-	tell cl send 1 1000 hello
-	eventually times 1000 cl.out ' data hello$'
+	is_open 1000
 	one=$(share one) two=$(share two)
 	echo "one has $one, two has $two"
 	[ $((one + two)) = 1000 ]
@@ -308,7 +348,7 @@ share() {
 	asked lst ' 1000 open, .*capped 0, refused 0$'
 	tell cl end
 	is_open 0
-	keeps lst="$base" one="$base_one" two="$base_two"
+	keeps lst="$base" one.1="$base_one" two.1="$base_two"
 }
 
 @test "a terminator is drained and replaced under load, and no client sees an error" {
@@ -323,7 +363,7 @@ share() {
 	spawn one "${tls[@]}"
 	spawn two "${tls[@]}"
 	asked lst ' 2 links, 0 connections'
-	await_line lst.log 'rpc: listening'
+	granted one two
 
 	clients held "$(address a.json rpc)" --tls "$CERTS/ca.pem"
 	tell held open 4

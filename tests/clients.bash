@@ -37,13 +37,32 @@ ask() {
 	local before
 
 	before=$(wc -l <"$1.log")
+	mine "${PID[$1]}" || return
 	kill -USR1 "${PID[$1]}"
 	eventually answered "$1" "$before"
 	answered "$1" "$before" "$2"
 }
 
+# A terminator has answered when its master and each of its workers have.
 answered() {
-	tail -n "+$(($2 + 1))" "$1.log" | grep -E ' open, peak | connections(,| there)' | grep -q -E -e "${3-}"
+	local said pid
+
+	said=$(tail -n "+$(($2 + 1))" "$1.log" | grep -E ' open, peak | connections(,| there)') || return
+	while read -r pid; do
+		grep -q " worker $pid: " <<<"$said" || return
+	done < <(sed -n -E 's/.* workers? \(pids? ([ 0-9]*)\),.*/\1/p' <<<"$said" | tr ' ' '\n')
+	[[ $said != *' worker '* || $said == *' connections, '*' died; '* ]] || return
+	grep -q -E -e "${3-}" <<<"$said"
+}
+
+# granted NAME...: each of these consumers has granted the listener credit.  Who answers has done what came to him before
+# he was asked: the hello of the one, that of the other, the grant.
+granted() {
+	local name
+
+	for name in "$@" lst "$@" lst; do
+		asked "$name" .
+	done
 }
 
 # is_open N [NAME]: the listener counts N connections on its interface.
@@ -51,9 +70,12 @@ is_open() {
 	asked lst "${2-rpc}: [a-z, ]*, $1 open, "
 }
 
-# fds NAME: how many descriptors it has, now that it has started and let go of what it does not need any more.
+# fds NAME|NAME.N: how many descriptors it has, now that it has started and let go of what it does not need any more.
 fds() {
-	asked "$1" . && fd_count "$1"
+	local name=$1
+
+	[ -n "${PID[$1]-}" ] || name=${1%.*}
+	asked "$name" . && fd_count "$1"
 }
 
 # keeps NAME=FDS...: sooner or later they have no descriptor more or less than that.
@@ -62,7 +84,7 @@ keeps() {
 
 	for pair in "$@"; do
 		eventually has_fds "${pair%=*}" "${pair#*=}" || {
-			ls -l "/proc/${PID[${pair%=*}]}/fd"
+			ls -l "/proc/$(pid_of "${pair%=*}")/fd"
 			return 1
 		}
 	done

@@ -398,9 +398,9 @@ waiting_too() {
 @test "whoever reads from a tool that was killed sees a cut, and not an end" {
 	local role
 
+	random data 100000
 	for role in connect listen; do
 		from_pipe sh -c 'cat data; exec tail -f /dev/null'
-		random data 100000
 		face "$role" -- read=100000 rest
 		let_go
 		await_line peer.out '^read'
@@ -483,20 +483,30 @@ waiting_too() {
 	for role in connect listen; do
 		make_pipe r w
 		TOOL_IN=/dev/zero TOOL_OUT=/dev/fd/$w
-		face "$role" -- fill reset
+		rm -f go
+		face "$role" -- fill=1000000 await=go fill reset
 		let_go
+		await_line peer.out '^fill'
+		kill -STOP "${PID[tool]}"	# so that what is acknowledged does not become more before the reset
+		eventually stopped
+		touch go
 		await_line peer.out '^reset'
+		kill -CONT "${PID[tool]}"
 		SPAWN_IN=/dev/fd/$r SPAWN_OUT=taken spawn taker cat
 		exec {r}<&-
 		ends_with 18 tool
 		ends_with 0 taker
-		acked=$(sed -n 's/^fill [0-9]* //p' peer.out)
+		acked=$(sed -n 's/^fill [0-9]* //p' peer.out | tail -n 1)
 		[ "$acked" -gt 1000000 ]
 		[ "$(stat -c %s taken)" = "$acked" ] || {
 			echo "$(stat -c %s taken) of $acked"
 			return 1
 		}
 	done
+}
+
+stopped() {
+	grep -q '^State:.T' "/proc/${PID[tool]}/status"
 }
 
 # idles: while fifty programs run, what is traced makes next to no system call.
@@ -524,10 +534,10 @@ idles() {
 	face connect -- fill await=go reset
 	let_go
 	await_line peer.out '^fill'
-	idles
+	eventually idles	# who spins never does
 	touch go
 	await_line trace 'EPIPE|ECONNRESET'
-	idles
+	eventually idles
 	exec {r}<&-
 	ends_with 18 tool
 }
@@ -550,7 +560,7 @@ idles() {
 	let_go
 	exec {r}<&-
 	await_line trace 'dup2'
-	idles
+	eventually idles
 	stop feeder
 	ends_with 0 tool
 }
@@ -569,20 +579,64 @@ seen() {
 	stack ccf-connect --from - "$PEER"
 	client_runs send=half rest
 	await_line peer.out '^read'
-	stop term KILL
+	crash term
 	seen reset reset
 	ends_with 69 lst
 	ends_with 0 sink
 }
 
-@test "ccf-tlsterm killed in mid-upload: who took the stream knows that it was cut" {
+@test "its worker killed in mid-upload: the same two see a reset, and the next client is served by the next worker" {
 	random half 500000
-	stack python3 "$HERE/peer/handoff.py" consume - --echo
-	client_runs send=half read=500000 rest
-	await_line client.out '^read'
-	stop term KILL
-	await_line sink.out '^closed 1 cut 18 500000 500000$'
-	await_line client.out '^rest 0 reset$'
+	peer read=500000 rest again rest=heard send=half end
+	stack ccf-connect --from - "$PEER"
+	client_runs send=half rest
+	await_line peer.out '^read'
+	kill_worker term
+	seen reset reset
+	await_line term.log "warn: worker 1 \(pid $killed\) was killed by SIGKILL; 1 connection lost; starting it again in "
+	client send=half end rest=got
+	cmp half heard
+	cmp half got
+	stop lst
+	[ "$ended" = 0 ]
+	ends_with 0 term
+	ends_with 0 sink
+}
+
+@test "its master killed in mid-upload: the worker takes nothing new, finishes the upload, and the pipeline ends" {
+	random half 500000
+	cat half half >whole
+	peer read=500000 rest=heard send=half end
+	stack ccf-connect --from - "$PEER"
+	client_runs send=half await=go send=half end rest=got
+	await_line peer.out '^read'
+	kill_master term
+	await_line term.log 'warn: the master is gone: taking no new connections'
+	touch go
+	ends_with 0 client
+	cmp half got
+	ends_with 0 peer
+	cmp half heard
+	ends_with 0 lst
+	ends_with 0 sink
+	eventually dead "$orphan"
+}
+
+@test "ccf-tlsterm or its worker killed in mid-upload: who took the stream knows that it was cut" {
+	local kills
+
+	random half 500000
+	for kills in crash kill_worker; do
+		stack python3 "$HERE/peer/handoff.py" consume - --echo
+		client_runs send=half read=500000 rest
+		await_line client.out '^read'
+		$kills term
+		await_line sink.out '^closed 1 cut 18 500000 500000$'
+		await_line client.out '^rest 0 reset$'
+		ends_with 0 client
+		wait_for sink || [ "$ended" != timeout ]
+		rm sink.out client.out
+	done
 }
 
 # A COMMAND that counts what it hears; it knows an end from a cut.
@@ -599,16 +653,66 @@ while data := os.read(0, 65536):
 	os.write(3, b"%d\n" % got)
 os.write(3, b"end\n")'
 
-@test "ccf-tlsterm killed in mid-upload: a COMMAND behind another one is told, and sees no end" {
+@test "ccf-tlsterm or its worker killed in mid-upload: a COMMAND behind another one is told, and sees no end" {
+	local kills
+
 	random half 500000
-	stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
+	for kills in crash kill_worker; do
+		stack ccf-tlsterm --plaintext --from - -- python3 -c "$COUNTS"
+		client_runs send=half rest
+		await_line counts '^500000$'
+		$kills term
+		await_line counts '^cut$'
+		run ! grep end counts
+		await_line sink.log 'closed: reset'
+		[ "$kills" = crash ] || stop lst
+		ends_with 0 sink
+		rm sink.log
+	done
+}
+
+# commanded COMMAND...: listener and terminator, which starts the COMMAND for each.
+commanded() {
+	certs
+	truncate -s 0 counts
+	pipeline lst ccf-listen --ready-fd 9 --ready-when listening --address-file a.json --to - rpc=127.0.0.1:0 '|' \
+		term ccf-tlsterm --cert "$CERTS/chain.pem" --key "$CERTS/key.pem" -- "$@"
+	ADDRESS=$(address a.json rpc)
+}
+
+@test "a worker of ccf-tlsterm killed in mid-upload: its COMMAND is told, and the next client has one that is not" {
+	random half 500000
+	commanded python3 -c "$COUNTS"
 	client_runs send=half rest
 	await_line counts '^500000$'
-	stop term KILL
+	kill_worker term
 	await_line counts '^cut$'
 	run ! grep end counts
-	await_line sink.log 'closed: reset'
-	ends_with 0 sink
+	await_line client.out '^rest 0 reset$'
+	truncate -s 0 counts
+	client send=half end rest
+	await_line counts '^end$'
+	run ! grep cut counts
+	stop lst
+	[ "$ended" = 0 ]
+	ends_with 0 term
+}
+
+@test "its master killed in mid-upload: the COMMAND hears all of it, and is told nothing" {
+	random half 500000
+	commanded python3 -c "$COUNTS"
+	client_runs send=half await=go send=half end rest
+	await_line counts '^500000$'
+	kill_master term
+	await_line term.log 'the master is gone'
+	touch go
+	await_line counts '^1000000$'
+	await_line counts '^end$'
+	ends_with 0 client
+	await_line client.out '^rest 0 ended$'
+	run ! grep cut counts
+	ends_with 0 lst
+	eventually dead "$orphan"
 }
 
 @test "ccf-connect killed in mid-upload: who is behind it and who is before it see a reset" {
@@ -727,7 +831,7 @@ os.write(3, b"end\n")'
 	exec {r}<&-
 	head -c 500000 /dev/zero >&"$w"
 	eventually arrived 500000
-	stop term KILL
+	crash term
 	await_line http.log '^PUT /x reset 500000 of None$'
 	wait_for curl || :
 	[ "$ended" != 0 ] && [ "$ended" != timeout ]
@@ -768,7 +872,7 @@ arrived() {
 }
 
 @test "a COMMAND that does not read what it is sent is heard all the same" {
-	random half 500000
+	random half 200000	# who is gone listens to no more than 256 KiB
 	single sh -c 'echo hello'
 	client send=half end rest=got
 	[[ $output == *$'\nrest 6 ended' ]]
@@ -824,9 +928,9 @@ arrived() {
 }
 
 @test "28 when TLS is silent: ccf-tlsterm of one connection, and its COMMAND is told" {
-	TERM_OPTIONS=(--idle-timeout 200ms)
+	TERM_OPTIONS=(--idle-timeout 2s)
 	single python3 -c "$COUNTS"
-	client_runs rest
+	client_runs knock=counts rest	# before it is up, the COMMAND could not say that it was told
 	await_line status '^28$'
 	await_line counts '^cut$'
 	await_line client.out '^rest 0 (failed|reset)'

@@ -18,8 +18,8 @@ ROOT=${HERE%/*}
 BUILD=${BUILD:-build}
 case $BUILD in /*) ;; *) BUILD=$ROOT/$BUILD ;; esac
 
-LIMIT=10					# seconds that a wait may last
-[ -z "${CCF_SAN-}" ] || LIMIT=30
+LIMIT=20					# seconds that a wait may last
+[ -z "${CCF_SAN-}" ] || LIMIT=40
 : "${BATS_TEST_TIMEOUT:=60}"
 export BATS_TEST_TIMEOUT
 
@@ -29,6 +29,7 @@ teardown() { common_teardown; }
 common_setup() {
 	declare -gA PID=()			# of what was spawned, by name
 	SPAWNED=()
+	OWNER=$BASHPID
 	ended=
 	unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES NOTIFY_SOCKET
 	export PATH=$BUILD:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
@@ -41,17 +42,23 @@ common_setup() {
 }
 
 common_teardown() {
-	local bad=0 pid report
+	local bad=0 pid more report
 
 	for pid in "${SPAWNED[@]}"; do
-		kill -TERM "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null
+		mine "$pid" || continue
+		mapfile -t more < <(workers "$pid")
+		kill -CONT "$pid" "${more[@]}" 2>/dev/null || :
+	done
+	# Not before: a leak checker that has stopped its own process would wait for ever if we let that go on.
+	for pid in "${SPAWNED[@]}"; do
+		mine "$pid" && kill -TERM "$pid" 2>/dev/null
 	done
 	for pid in "${SPAWNED[@]}"; do
-		gone "$pid" 3 || kill -KILL "$pid" 2>/dev/null || :
+		gone "$pid" 3 || kill_all "$pid"
 		wait "$pid" 2>/dev/null || :
 	done
 	unset TEST_MARK
-	if ! eventually -t 3 nobody_left; then
+	if ! eventually nobody_left; then
 		for pid in $(left_over); do
 			echo "left running: $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
 			kill -KILL "$pid" 2>/dev/null || :
@@ -168,9 +175,14 @@ pipeline() {
 			return 1
 		fi
 		# It closes its end next: who counts descriptors from here on counts without it.
-		read -r -t 0.5 -u "$ready_r" _ || :
+		eventually without "${PID[${names[i]}]}" "$ready_r"
 		exec {ready_r}<&-
 	done
+}
+
+# without PID FD: it has not got the other end of our pipe FD as its 9 any more.
+without() {
+	[ ! "/proc/$1/fd/9" -ef "/proc/$BASHPID/fd/$2" ]
 }
 
 # spawn NAME CMD...: one stage.  With `--ready-fd 9` it returns when the tool says so.
@@ -183,9 +195,15 @@ spawn() {
 
 spawn_plain() { spawn "$@"; }
 
-# gone PID [SECONDS]: waits until there is no such process.
+# mine PID: that is a process of this test.  One that has ended was reaped by the shell, and while many programs run its number
+# soon belongs to somebody else, who is neither to be signalled nor to be waited for.
+mine() {
+	grep -qs -x "PPid:[[:space:]]*$OWNER" "/proc/$1/status"
+}
+
+# gone PID [SECONDS]: waits until it has ended.
 gone() {
-	kill -0 "$1" 2>/dev/null || return 0
+	mine "$1" || return 0
 	timeout "${2:-$LIMIT}" tail -s 0.02 --pid="$1" -f /dev/null 2>/dev/null
 }
 
@@ -194,7 +212,8 @@ wait_for() {
 	local pid=${PID[$1]-$1} keep=() p
 
 	if ! gone "$pid" "${2:-$LIMIT}"; then
-		echo "$1 ($pid) still runs after ${2:-$LIMIT} s"
+		echo "$1 ($pid) still runs after ${2:-$LIMIT} s:"
+		ps -o pid,ppid,stat,wchan:20,time,args -p "$pid" || :
 		ended=timeout
 		return 124
 	fi
@@ -218,8 +237,93 @@ ends_with() {
 
 # stop NAME|PID [SIGNAL]: ends it and waits; the status is in $ended.
 stop() {
+	mine "${PID[$1]-$1}" || {
+		echo "$1 has ended before it was stopped"
+		return 1
+	}
 	kill "-${2:-TERM}" "${PID[$1]-$1}"
 	wait_for "$1" || [ "$ended" != timeout ]
+}
+
+# --- the workers of a terminator ---
+
+# A ccf-tlsterm that serves many is a master, which is what is spawned, and its workers (one unless -j says otherwise), which
+# hold the connections: their descriptors, memory and system calls.  Where something is counted, NAME.N is the Nth worker
+# of NAME: `fd_count tls.1`.
+
+# pid_of NAME|NAME.N|PID
+pid_of() {
+	if [ -n "${PID[$1]-}" ]; then
+		echo "${PID[$1]}"
+	elif [[ $1 == *.* ]]; then
+		worker "${1%.*}" "${1##*.}"
+	else
+		echo "$1"
+	fi
+}
+
+# workers NAME|PID: those that live now, by pid, the oldest first.  (The others among its children are COMMANDs.)
+workers() {
+	local master=${PID[$1]-$1} children=() child
+
+	[ "/proc/$master/exe" -ef "$BUILD/ccf-tlsterm" ] || return 0
+	{ read -r -a children <"/proc/$master/task/$master/children"; } 2>/dev/null || :
+	for child in "${children[@]}"; do
+		[ ! "/proc/$child/exe" -ef "/proc/$master/exe" ] || echo "$child"
+	done
+}
+
+# worker NAME|PID [N]: the pid of the Nth (1), once there are so many.
+worker() {
+	eventually has_worker "$1" "${2-1}" >&2 || return
+	workers "$1" | sed -n "${2-1}p"
+}
+
+has_worker() {
+	[ "$(workers "$1" | wc -l)" -ge "$2" ]
+}
+
+# kill_worker NAME|PID [N]: by SIGKILL; its pid is in $killed.  The master lives on, and starts another one.
+kill_worker() {
+	killed=$(worker "$@") || return
+	kill -KILL "$killed"
+	eventually dead "$killed"
+}
+
+# kill_master NAME: by SIGKILL, and it is waited for; its worker, whose pid is in $orphan, finishes alone.
+kill_master() {
+	orphan=$(worker "$1") || return
+	stop "$1" KILL
+}
+
+# crash NAME|PID: a terminator is killed whole; none of its processes sees another one die.
+crash() {
+	local pid=${PID[$1]-$1} all
+
+	worker "$pid" >/dev/null || return
+	mapfile -t all < <(workers "$pid")
+	kill_all "$pid"
+	eventually dead "${all[@]}" || return
+	if [ "$pid" != "$1" ]; then
+		wait_for "$1" || [ "$ended" != timeout ]
+	fi
+}
+
+kill_all() {	# kill_all PID: it, and its workers
+	local all
+
+	mapfile -t all < <(workers "$1")
+	[ ${#all[@]} = 0 ] || kill -STOP "${all[@]}" 2>/dev/null || :
+	kill -KILL "$1" "${all[@]}" 2>/dev/null || :
+}
+
+# dead PID...: they have ended, and so closed all they had, whether or not somebody has waited for them.
+dead() {
+	local pid
+
+	for pid; do
+		! grep -q '^State:[[:space:]]*[^XZ[:space:]]' "/proc/$pid/status" 2>/dev/null || return 1
+	done
 }
 
 # expect_status N CMD...: as `run`, with a limit, and its status must be N.
@@ -267,6 +371,17 @@ eventually() {
 	[ -z "$never_r" ] || exec {never_r}<&- {never_w}>&-
 }
 
+# summed_up N FILE LINE CLASS BEGAN: of N events FILE shows ten in ten seconds, and says how many more of the CLASS there
+# were; they began when SECONDS was BEGAN, and its writer has ended.
+summed_up() {
+	local shown more windows=$(((SECONDS - $5) / 10 + 1))
+
+	shown=$(grep -c -E -e "$3" "$2") || :
+	more=$(sed -n -E "s/.* ([0-9]+) more $4 in 10 s.*/\1/p" "$2" | awk '{ sum += $1 } END { print sum + 0 }')
+	echo "$shown shown and $more more of $1, in $windows times ten seconds"
+	[ "$((shown + more))" = "$1" ] && [ "$shown" -ge 10 ] && [ "$shown" -le $((windows * 10)) ]
+}
+
 # --- asking ---
 
 # address FILE NAME: what --address-file says, HOST:PORT.
@@ -274,17 +389,28 @@ address() {
 	jq -er --arg name "$2" '.[$name]' "$1"
 }
 
+# free_port: of 127.0.0.1; the kernel gives it to nobody who does not ask for it, so it is still free a while later.
 free_port() {
-	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+	python3 -c 'import random, socket
+low, high = map(int, open("/proc/sys/net/ipv4/ip_local_port_range").read().split())
+ports = [p for p in range(10000, 60000) if not low <= p <= high]
+while True:
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", random.choice(ports or [0])))
+        except OSError:
+            continue
+        print(s.getsockname()[1])
+        break'
 }
 
 fd_count() {
 	# shellcheck disable=SC2012
-	ls "/proc/${PID[$1]-$1}/fd" | wc -l
+	ls "/proc/$(pid_of "$1")/fd" | wc -l
 }
 
 rss_kib() {
-	awk '/^VmRSS:/ { print $2 }' "/proc/${PID[$1]-$1}/status"
+	awk '/^VmRSS:/ { print $2 }' "/proc/$(pid_of "$1")/status"
 }
 
 # requires CAPABILITY...: skips the test by the name of what is missing.

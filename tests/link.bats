@@ -2,6 +2,7 @@
 # handoff.py), and as a hostile one does (tests/peer/hostile.py): that one ends its own link, and nobody else's.
 
 load helpers
+load clients
 
 # --- what the tests share ---
 
@@ -14,7 +15,7 @@ peer() {
 }
 
 hostile() {
-	timeout $((LIMIT * 2)) python3 "$HERE/peer/hostile.py" "$@"
+	timeout $((LIMIT * 6)) python3 "$HERE/peer/hostile.py" "$@"
 }
 
 # echo_server: ECHO is the address of one that ends when its client does.
@@ -216,7 +217,7 @@ TCPLOCALPORT=${LISTEN##*:} TCPREMOTEIP=127.0.0.1 TCPREMOTEPORT=[0-9]+\$"
 	peer one consume hub --mute
 	await_line lst.log "rpc: listening"
 	cut_tls "$LISTEN"
-	stop one INT || :
+	stop one || :
 	peer two consume hub --mute --modes give
 	await_line two.out '^link'
 	cut_tls "$LISTEN"
@@ -426,13 +427,14 @@ connect_from() {
 
 declare -gA ROLE=([listen_to]=consumer [terminate_to]=consumer [terminate_from]=producer [connect_from]=producer)
 
-# attacked TOOL: it is there, has served, and BASE is how many descriptors it holds.
+# attacked TOOL: it is there, has served, and BASE is how many descriptors it holds; a terminator's worker, too.
 attacked() {
 	echo_server
 	"$1"
 	says "before" "$GOOD"
 	await_line "$IT.log" closed
-	BASE=$(fd_count "$IT")
+	BASE=("$IT=$(fds "$IT")")
+	[ "$IT" != tls ] || BASE+=("tls.1=$(fds tls.1)")
 }
 
 # spared: nothing is left of the attack; tool and neighbour end well.
@@ -440,20 +442,18 @@ spared() {
 	local name
 
 	says "after" "$GOOD"
-	eventually has_fds "$IT" "$BASE"
+	keeps "${BASE[@]}"
 	for name in lst neighbour tls con; do
 		[ -n "${PID[$name]-}" ] || continue
-		kill "${PID[$name]}" 2>/dev/null || : # it may have ended with its source
+		if mine "${PID[$name]}"; then
+			kill "${PID[$name]}" # or it has ended with its source
+		fi
 		ends_with 0 "$name"
 		unset "PID[$name]"
 		cat "$name.log" >>before.log
 		rm "$name.log"
 	done
 	rm a.json
-}
-
-has_fds() {
-	[ "$(fd_count "$1")" = "$2" ]
 }
 
 # endures TOOL CLASS: what a peer of it does of this class ends the peer's own link, for the reason in WHY, which is in
@@ -610,7 +610,7 @@ all_endure() {
 	spawn lst ccf-listen --to hub3 rpc=127.0.0.1:0
 	spawn pair python3 "$HERE/peer/hostile.py" pair producer silence ccf-connect --from '{fd}' "$ECHO"
 	spawn quiet python3 "$HERE/peer/hostile.py" speechless --good "$GOOD" hub hub2 hub3
-	ends_with 0 quiet
+	ends_with 0 quiet $((LIMIT * 2))
 	ends_with 0 pair
 	grep -qx 'status 76' pair.out # no other link can come
 	[ "$(grep -c closed quiet.out)" = 3 ]
@@ -623,9 +623,9 @@ all_endure() {
 @test "of a thousand links sixty-four are kept, and those who were there are served" {
 	local tool
 
-	for tool in listen_to connect_from; do
+	for tool in listen_to terminate_from connect_from; do
 		attacked "$tool"
-		spawn many python3 "$HERE/peer/hostile.py" thousand hub --good "$GOOD"
+		spawn many python3 "$HERE/peer/hostile.py" thousand "${ROLE[$tool]}" hub --good "$GOOD"
 		await_line many.out '^closed'
 		grep -qx 'closed 937 open 63' many.out
 		[ "$(grep -c 'more than 64 links' "$IT.log")" = 1 ]
@@ -651,7 +651,7 @@ all_endure() {
 @test "a flood holds nobody up" {
 	local tool
 
-	for tool in listen_to connect_from; do
+	for tool in listen_to terminate_from connect_from; do
 		attacked "$tool"
 		hostile flood "${ROLE[$tool]}" hub --good "$GOOD"
 		spared
@@ -659,15 +659,15 @@ all_endure() {
 }
 
 @test "a flood of broken links is summed up in the log" {
-	local deeds
+	local deeds began
 
 	attacked listen_to
 	mapfile -t deeds < <(yes half | head -n 30)
+	began=$SECONDS
 	hostile consumer hub --good "$GOOD" "${deeds[@]}" >deeds.out
 	[ "$(grep -c ' ended$' deeds.out)" = 30 ]
-	[ "$(grep -c 'link with half ended' lst.log)" = 10 ]
 	spared
-	grep -q '20 more broken links' before.log
+	summed_up 30 before.log 'link with half ended' 'broken links' "$began"
 }
 
 @test "a consumer that reads nothing is passed over after five seconds, until it reads" {
@@ -680,8 +680,8 @@ all_endure() {
 	await_line dead.out '^up$'
 	SPAWN_IN=/dev/fd/$clients_r spawn clients python3 "$HERE/peer/clients.py" "$GOOD"
 	printf 'open 8\nsend 1 8 x\n' >&"$clients"
-	await_line lst.log 'unread has not read a connection for 5 s'
-	[ "$(grep -c 'data x' clients.out)" = 4 ]
+	await_line lst.log 'unread has not read a connection for 5 s' $((LIMIT * 2))
+	eventually has_lines 4 'data x' clients.out
 	printf 'open 4\nsend 9 12 y\n' >&"$clients"
 	eventually has_lines 4 'data y' clients.out
 	kill -USR1 "${PID[dead]}"
@@ -716,7 +716,7 @@ has_lines() {
 	await_line lst.log 'rpc#8 .*accepted'
 	stop dead KILL || :
 	eventually has_lines 4 ' reset$' clients.out
-	[ "$(grep -c 'closed: link-lost' lst.log)" = 4 ]
+	eventually has_lines 4 'closed: link-lost' lst.log
 	kill -USR1 "${PID[lst]}"
 	await_line lst.log 'rpc: listening, 4 open'
 	await_line lst.log '1 links, 4 connections there, 4 lost with a link'
@@ -860,7 +860,7 @@ no_ticket() {
 	says_page "a packet" "$(defined wire/note.h NOTE_MAX) bytes"
 	says_page "strings in a packet" "$(defined wire/note.h NOTE_STRINGS_MAX)"
 	says_page "outstanding credit of one link" "$(defined flow/link.h LINK_WINDOW)"
-	says_page "links at one name" "$(defined flow/hub.h HUB_LINKS_MAX) (a further one is closed)"
+	says_page "links at one name" "$(defined flow/name.h NAME_LINKS_MAX) (a further one is closed)"
 	says_page "time for the other side's hello" "$(($(defined flow/link.h LINK_HELLO_MS) / 1000)) seconds"
 	says_page "a conn may lie unread for" "$(($(defined flow/link.h LINK_STALE_MS) / 1000)) seconds"
 	says_page "reason" "$(($(defined wire/note.h NOTE_REASON_MAX) - 1)) bytes"
