@@ -50,7 +50,7 @@ extern struct certs certs;
 
 void certs_start(void (*changed)(void));
 /* Reads the files, or waits for them; from then on looks for changes.  changed() is called whenever certs has something
- * new.  Exits 58 where they are there and wrong. */
+ * new.  Ends with 58 where they are there and wrong; half a file that comes while we wait is waited for. */
 void certs_once(void);	/* for one connection: reads them, or exits 58 */
 void certs_reload(void); /* HUP */
 void certs_say(char *buf, size_t cap); /* for the status: loaded or awaited, until when, reloads */

@@ -1,7 +1,8 @@
 #!/bin/sh
 # usage: certs.sh DIR
 # Makes, in DIR: ca.pem (the root), chain.pem (leaf and intermediate) and key.pem for localhost,
-# client.pem and client.key for a client.  EC P-256; only the openssl command is needed.
+# client.pem and client.key for a client, EC P-256; rsa.pem and rsa.key, the leaf once more, RSA.
+# Only the openssl command is needed.
 # Nothing with a date in it is checked in: tests make theirs on the spot.
 set -eu
 
@@ -13,8 +14,8 @@ unset OPENSSL_CONF
 log=certs.log
 umask 077
 
-request() {	# request NAME SUBJECT
-	openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -utf8 \
+request() {	# request NAME SUBJECT [ALGORITHM OPTION]
+	openssl req -new -newkey "${3:-ec}" -pkeyopt "${4:-ec_paramgen_curve:P-256}" -nodes -utf8 \
 	    -keyout "$1.key" -subj "$2" -out "$1.csr" 2>>"$log"
 }
 
@@ -46,7 +47,9 @@ authorityKeyIdentifier = keyid
 END
 
 request leaf "/CN=localhost"
-sign leaf inter <<END
+request rsa "/O=ccf-net tests/CN=localhost with RSA" rsa rsa_keygen_bits:2048
+for leaf in leaf rsa; do
+	sign $leaf inter <<END
 basicConstraints = critical, CA:false
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
@@ -54,6 +57,7 @@ subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 END
+done
 
 request client "/O=ccf-net tests/CN=client one"
 sign client inter <<END
@@ -67,5 +71,6 @@ END
 mv root.crt ca.pem
 cat leaf.crt inter.crt >chain.pem
 mv leaf.key key.pem
+cat rsa.crt inter.crt >rsa.pem
 cat client.crt inter.crt >client.pem
-rm -f leaf.crt client.crt inter.crt inter.key root.key
+rm -f leaf.crt rsa.crt client.crt inter.crt inter.key root.key

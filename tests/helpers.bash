@@ -458,7 +458,7 @@ shared_dir() {
 
 # --- what tests talk to ---
 
-# certs: CERTS is a directory with ca.pem chain.pem key.pem client.pem client.key, made once a run.
+# certs: CERTS is a directory with ca.pem chain.pem key.pem rsa.pem rsa.key client.pem client.key, made once a run.
 certs() {
 	CERTS=${CCF_CERTS:-$BATS_RUN_TMPDIR/certs}
 	(

@@ -212,11 +212,13 @@ term_unshaken(struct term *t, int rc)
 	int status = rc == -EKEYREJECTED  ? CCF_PEER_CERT
 		     : rc == -EKEYREVOKED ? CCF_PEER_PIN
 					  : CCF_HANDSHAKE;
+	bool alert = rc == -EPROTO || status != CCF_HANDSHAKE; /* else no FIN */
 
 	term_say_unshaken(t, "handshake-failed", "handshake failed", why ? why : strerror(-rc));
 	reactor_forget(t->of->cfg.reactor, &t->watch);
-	socket_leave(t->tp->rfd); /* the alert that says why shall arrive */
-	t->tp->ops->close(t->tp, false);
+	if (alert)
+		socket_leave(t->tp->rfd); /* it shall arrive */
+	t->tp->ops->close(t->tp, !alert);
 	t->tp = NULL;
 	term_fail(t, "handshake-failed", status, "peer");
 }

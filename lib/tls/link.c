@@ -308,11 +308,14 @@ link_finish(struct transport *t)
 	}
 	if ((r = pay(l)) < 0 || l->sent_fin)
 		return r;
-	l->sent_fin = true;
-	if (shutdown(t->wfd, SHUT_WR) == 0 || errno == ENOTSOCK)
-		return 0;
-	/* The kernel has forgotten a connection that was reset: nobody will say it again. */
-	return errno == ENOTCONN ? doom(l, -ECONNRESET, NULL) : -errno;
+	l->sent_fin = shutdown(t->wfd, SHUT_WR) == 0 || errno == ENOTSOCK;
+	if (l->sent_fin || errno != ENOTCONN)
+		return l->sent_fin ? 0 : -errno;
+	/* The kernel has forgotten a connection that was reset: nobody will say it again.  What
+	 * came before can still be read. */
+	if (!t->broken)
+		t->broken = ECONNRESET;
+	return -ECONNRESET;
 }
 
 static unsigned

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Handshakes without a pause: shake.py CA AT_LEAST ADDRESS... -- CHAIN...
 Three processes connect in turn to each ADDRESS, verify the chain against CA (so that it came whole), say a byte, hear it
-back and close.  CHAIN are the files of those that may be seen.  Prints "saw NAME ADDRESS" as each is seen first, "failed
-WHY" for each that fails, and after TERM, once there were AT_LEAST of them, "done N failed N".  Ends with 0 if none did."""
+back and close.  CHAIN are the files of those that may be seen.  Prints "saw NAME ADDRESS" as each is seen first, "at N"
+now and then, "failed WHY" for each that fails, and after TERM, once there were AT_LEAST of them, "done N failed N".
+Ends with 0 if none did."""
 import mmap, os, signal, socket, ssl, struct, sys
 
 PROCESSES = 3
@@ -64,9 +65,12 @@ for me in range(PROCESSES):
     if os.fork() == 0:
         work(me)
         os._exit(0)
-signal.sigwait([signal.SIGTERM])
-while total(1) < at_least:
-    signal.sigtimedwait([], 0.05)
+stop, said = False, 0
+while not stop or total(1) < at_least:
+    stop = signal.sigtimedwait([signal.SIGTERM], 0.05) is not None or stop
+    if total(1) - said >= 50:
+        said = total(1)
+        say("at", said)
 add(0)
 for me in range(PROCESSES):
     os.wait()

@@ -3,7 +3,7 @@
 We become CMD with a terminal of its own (/dev/tty; 0 to 2 stay as they are).  At each "Passphrase" that it shows TEXT is
 typed, which has Python's escapes; a ^C ten times a second from then on.  LOG gets "prompt" for each, and when CMD has
 ended "shown BYTES": all that was to be seen."""
-import fcntl, os, select, sys, termios
+import fcntl, os, select, signal, sys, termios
 
 log, text, command = sys.argv[1], sys.argv[2].encode().decode("unicode_escape").encode(), sys.argv[3:]
 master, slave = os.openpty()
@@ -32,4 +32,5 @@ os.wait()
 os.setsid()
 fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 os.closerange(master, max(master, slave) + 1)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
 os.execvp(command[0], command)

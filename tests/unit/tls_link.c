@@ -1300,6 +1300,26 @@ name_or_nothing(SSL *ssl, int *alert, void *arg)
 	return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* Who has closed answers our close_notify with a reset, before we can end the stream, too. */
+CASE(what_came_before_a_cut_is_there_after_our_end_has_met_it)
+{
+	struct pair p;
+	size_t n;
+
+	CHECK(open_pair(&p, client_13));
+	CHECK_INT(SSL_write(p.c, "last", 4), 4);
+	close(p.cfd);
+	p.cfd = -1;
+	CHECK(server_readable(&p));
+	CHECK_INT(p.t->ops->finish(p.t), -ECONNRESET);
+	CHECK_INT(p.t->broken, ECONNRESET);
+	CHECK(server_reads(&p, got[0], 4, &n) > 0);
+	CHECK_INT(n, 4);
+	CHECK(memcmp(got[0], "last", 4) == 0);
+	CHECK_INT(p.t->ops->finish(p.t), -ECONNRESET);
+	pair_end(&p);
+}
+
 CASE(a_server_that_wants_something_else_is_named_with_its_alert)
 {
 	static const char *const alpn[] = { "x" };
@@ -1468,6 +1488,7 @@ main(void)
 	    RUN(our_client_trusts_a_key_or_anybody_when_it_is_told_so),
 	    RUN(our_client_says_what_answers_in_place_of_a_server),
 	    RUN(a_server_that_leaves_in_the_handshake),
+	    RUN(what_came_before_a_cut_is_there_after_our_end_has_met_it),
 	    RUN(a_server_that_wants_something_else_is_named_with_its_alert),
 	    RUN(a_server_that_refuses_our_certificate_says_so_on_the_first_read),
 	    RUN(a_cut_of_our_client_is_no_clean_end_for_the_server),
