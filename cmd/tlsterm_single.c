@@ -46,6 +46,13 @@ idle_now(void *arg)
 	tool_end(terminator.last_status);
 }
 
+/* Told to end: the connection is cut, and the COMMAND hears so (SIGHUP) before its input ends. */
+static void
+cut(void)
+{
+	terminator_cut_all(&terminator, "killed", CCF_DEADLINE);
+}
+
 static void
 sink_credit(struct hub *h)
 {
@@ -162,7 +169,11 @@ tlsterm_single(void)
 	struct env env = { 0 };
 
 	tool.leave = leave;
-	tool_children();
+	if (tlsterm.command) {
+		tool.drain = tool.now = tool.hup = cut;
+		tool_stay();
+	} else
+		tool_children();
 	if (env_take_process(&env) < 0)
 		tool_die(CCF_SYSTEM, "%s", strerror(ENOMEM));
 	if (!env_get(&env, "PROTO"))

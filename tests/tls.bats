@@ -1044,6 +1044,10 @@ foreign() {
 		comes_back session "Reused Resumed" $version
 		found name $'\nSSL_TLS_SNI_SERVERNAME=([^\n]+)'
 		[ "$name" = localhost ]
+		# Under another name it is another session, and no name is told but the one that was asked for.
+		comes_back session "New Initial" $version -servername other.example
+		found name $'\nSSL_TLS_SNI_SERVERNAME=([^\n]+)'
+		[ "$name" = other.example ]
 		foreign ticket $version
 		comes_back ticket "New Initial" $version
 	done

@@ -25,7 +25,7 @@ static uint64_t
 look_at(int dir, const char *path, bool *is_dir)
 {
 	struct stat st;
-	int64_t what[6] = { 0 };
+	int64_t what[9] = { 0 };
 
 	*is_dir = false;
 	if (fstatat(dir, path, &st, 0) == -1)
@@ -37,6 +37,9 @@ look_at(int dir, const char *path, bool *is_dir)
 		what[3] = (int64_t)st.st_size;
 		what[4] = (int64_t)st.st_mtim.tv_sec;
 		what[5] = (int64_t)st.st_mtim.tv_nsec;
+		what[6] = (int64_t)st.st_mode; /* who may not be read today, may tomorrow */
+		what[7] = (int64_t)st.st_uid;
+		what[8] = (int64_t)st.st_gid;
 	}
 	return mix(SEED, what, sizeof(what));
 }

@@ -1,6 +1,7 @@
 /* base/fds - see fds.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/fds.h"
@@ -33,30 +34,23 @@ fds_raise_limit(struct rlimit *ret_found)
 	return 0;
 }
 
-static int
-set_flag(int fd, int get, int set, int flag, bool on)
-{
-	int old, new;
-
-	old = fcntl(fd, get);
-	if (old < 0)
-		return -errno;
-	new = on ? old | flag : old & ~flag;
-	if (new != old && fcntl(fd, set, new) < 0)
-		return -errno;
-	return 0;
-}
-
+/* Not F_SETFL: with it a confined process could also take O_APPEND from a log that is shared. */
 int
 fds_set_nonblock(int fd, bool on)
 {
-	return set_flag(fd, F_GETFL, F_SETFL, O_NONBLOCK, on);
+	int value = on;
+
+	return ioctl(fd, FIONBIO, &value) < 0 ? -errno : 0;
 }
 
 int
 fds_set_cloexec(int fd, bool on)
 {
-	return set_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
+	int old = fcntl(fd, F_GETFD), new = on ? old | FD_CLOEXEC : old & ~FD_CLOEXEC;
+
+	if (old < 0 || (new != old &&fcntl(fd, F_SETFD, new) < 0))
+		return -errno;
+	return 0;
 }
 
 void

@@ -101,7 +101,9 @@ bad_number(const struct opt *o, const char *value, int why, char *msg, size_t ca
 
 	say_in(min, sizeof(min), o->min, units_of(o));
 	say_in(max, sizeof(max), o->max, units_of(o));
-	if ((why == -ERANGE || o->kind == OPT_NUMBER) && (o->min || o->max)) {
+	if (why == -ERANGE && o->max == INT64_MAX) {
+		snprintf(msg, cap, "--%s %s: must be at least %s", name, value, min);
+	} else if ((why == -ERANGE || o->kind == OPT_NUMBER) && (o->min || o->max)) {
 		snprintf(msg, cap, "--%s %s: must be from %s to %s", name, value, min, max);
 	} else if (why == -ERANGE) {
 		snprintf(msg, cap, "--%s %s: too large", name, value);

@@ -194,7 +194,7 @@ identity_take(const struct identity *id, char *msg, size_t cap)
  * qsort asks for the size of memory; wait4, waitid: a stray SIGCHLD has the loop ask. */
 static const int running[] = { SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev),
 	SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(recvmmsg),
-	SCMP_SYS(sendmmsg), SCMP_SYS(splice), SCMP_SYS(lseek), SCMP_SYS(shutdown), SCMP_SYS(close),
+	SCMP_SYS(sendmmsg), SCMP_SYS(shutdown), SCMP_SYS(close),
 	SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(restart_syscall),
 	SCMP_SYS(fstat), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(getsockopt),
@@ -220,19 +220,20 @@ struct rule { /* allowed where all of these hold; several of one call: where one
 /* No datagram socket among them: with sendmsg one could reach any socket's name. */
 static const struct rule limited[] = {
 	{ SCMP_SYS(sendto), { { NULLED(4) } } },
+	{ SCMP_SYS(splice), { { NULLED(1) }, { NULLED(3) } } },
 	{ SCMP_SYS(socketpair), { { IS(0, AF_UNIX) }, { BITS(1, TYPE, SOCK_STREAM) } } },
 	{ SCMP_SYS(socketpair), { { IS(0, AF_UNIX) }, { BITS(1, TYPE, SOCK_SEQPACKET) } } },
 	{ SCMP_SYS(pipe2), { { BITS(1, ~(uint32_t)(O_CLOEXEC | O_NONBLOCK), 0) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_GETFD) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_SETFD) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_GETFL) } } },
-	{ SCMP_SYS(fcntl), { { IS(1, F_SETFL) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_DUPFD_CLOEXEC) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_SETPIPE_SZ) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_GETPIPE_SZ) } } },
 	{ SCMP_SYS(fcntl), { { IS(1, F_GET_SEALS) } } },
 	{ SCMP_SYS(ioctl), { { IS(1, SIOCOUTQ) } } },
 	{ SCMP_SYS(ioctl), { { IS(1, FIONREAD) } } },
+	{ SCMP_SYS(ioctl), { { IS(1, FIONBIO) } } },
 	{ SCMP_SYS(ioctl), { { IS(1, TCGETS) } } }, /* stdio asks whether it prints to a terminal */
 	{ SCMP_SYS(newfstatat), { { BITS(3, AT_EMPTY_PATH, AT_EMPTY_PATH) } } },
 	{ SCMP_SYS(statx), { { BITS(2, AT_EMPTY_PATH, AT_EMPTY_PATH) } } },
@@ -296,6 +297,9 @@ load_filter(unsigned allow)
 		rc = add(ctx, running, N(running), limited, N(limited));
 	if (rc == 0)
 		rc = add(ctx, NULL, 0, &abort_only, 1);
+	/* stdio asks at its end; who could seek could write over what the log says */
+	if (rc == 0)
+		rc = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(ESPIPE), SCMP_SYS(lseek), 0, NULL);
 	if (rc == 0 && allow & SANDBOX_UNIX_DIAL)
 		rc = add(ctx, dialling, N(dialling), dialling_limited, N(dialling_limited));
 	if (rc == 0)

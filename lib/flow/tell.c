@@ -48,6 +48,9 @@ tell_closed(
 {
 	struct log_who who = tell_who(t);
 	int64_t us = clock_us() - t->since;
+	enum log_level level = t->hushed	       ? LOG_L_DEBUG
+			       : t->loud && status > 0 ? LOG_L_ERROR
+						       : LOG_L_INFO;
 	char said[32] = "";
 	struct log_fact facts[] = {
 		{ .key = "reason", .text = reason },
@@ -62,7 +65,7 @@ tell_closed(
 
 	if (status > 0)
 		snprintf(said, sizeof(said), ", status %d", status);
-	log_event(t->loud && status > 0 ? LOG_L_ERROR : LOG_L_INFO, &who, "close", facts,
+	log_event(level, &who, "close", facts,
 	    "closed: %s, by %s, %" PRIu64 " bytes in, %" PRIu64 " out, after %" PRId64
 	    ".%03d s%s%s%s",
 	    reason, by, in, out, us / 1000000, (int)(us % 1000000 / 1000), said, t->why ? ": " : "",

@@ -16,6 +16,7 @@ struct tell {	/* who, kept as long as the connection */
 	char peer[TELL_PEER_MAX];
 	int64_t since; /* clock_us */
 	bool loud;     /* an end that is none is an error line */
+	bool hushed;   /* one of a flood that is summed up: its end is a debug line */
 	char *why;     /* more about the reason, for the closing line, or NULL; its owner's to free */
 };
 

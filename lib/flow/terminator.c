@@ -196,6 +196,8 @@ term_say_unshaken(struct term *t, const char *event, const char *what, const cha
 	if (log_admit(&class, reactor_now(t->of->cfg.reactor)))
 		log_event(t->of->cfg.loud ? LOG_L_ERROR : LOG_L_INFO, &who, event, NULL, "%s%s%s",
 		    what, why ? ": " : "", why ? why : "");
+	else
+		t->tell.hushed = true;
 	t->tell.loud = false; /* that was loud enough */
 }
 

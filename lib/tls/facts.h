@@ -18,7 +18,7 @@ struct tls_policy;
 struct hello {		/* collected while the handshake runs; lives no longer */
 	bool client;	/* ours: the peer is the server */
 	int version;	/* the highest the client offered, 0: no hello came */
-	char name[128]; /* server name and ALPN it asked for, cut to fit, printable */
+	char name[256]; /* server name and ALPN it asked for, cut to fit, printable */
 	char alpn[128];
 	int alert_got, alert_sent;    /* the last ones, or -1 */
 	int min_version, max_version; /* ours: 0x0303 ... */
@@ -29,7 +29,7 @@ struct hello {		/* collected while the handshake runs; lives no longer */
 	bool pin_failed;
 	char leaf[512];		    /* the peer's, if it sent one: subject and SHA-256, printable */
 	int64_t begins, ends;	    /* the leaf's, s since 1970 */
-	char wanted[128];	    /* of a client: the name or address the leaf has to have, */
+	char wanted[256];	    /* of a client: the name or address the leaf has to have, */
 	char names[256];	    /* those it has, */
 	char pin[80];		    /* and its key as --pin has it */
 };

@@ -101,6 +101,19 @@ from_variable(const char *spec, char *buf, char *msg, size_t cap)
 	return r < 0 ? r : keep(spec, buf, (size_t)r);
 }
 
+/* Who waits for a passphrase can be told to end, though the loop has these signals blocked to read
+ * them itself. */
+static void
+let_end(sigset_t *before)
+{
+	sigset_t end;
+
+	sigemptyset(&end);
+	sigaddset(&end, SIGINT);
+	sigaddset(&end, SIGTERM);
+	pthread_sigmask(SIG_UNBLOCK, &end, before);
+}
+
 /* Up to a line feed, the end, or PASSPHRASE_MAX bytes. */
 static ssize_t
 read_line(int fd, char *buf)
@@ -124,6 +137,7 @@ read_line(int fd, char *buf)
 static int
 from_descriptor(const char *spec, char *buf, char *msg, size_t cap)
 {
+	sigset_t before;
 	char *end;
 	long fd = strtol(spec + strlen("fd:"), &end, 10);
 	ssize_t n;
@@ -131,7 +145,9 @@ from_descriptor(const char *spec, char *buf, char *msg, size_t cap)
 
 	if (!spec[3] || *end || fd < 0 || fd > 1 << 20)
 		return no_source(EBADF, spec, msg, cap);
+	let_end(&before);
 	n = read_line((int)fd, buf);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (n < 0)
 		return no_source((int)-n, spec, msg, cap);
 	if (fd <= STDERR_FILENO)
@@ -162,17 +178,13 @@ from_file(const char *spec, char *buf, char *msg, size_t cap)
 		     : first_line(spec, buf, (size_t)n, msg, cap);
 }
 
-/* Who asks can be told to end, though the loop has these signals blocked to read them itself. */
 static char *
 ask(const char *prompt, char *buf)
 {
-	sigset_t end, before;
+	sigset_t before;
 	char *r;
 
-	sigemptyset(&end);
-	sigaddset(&end, SIGINT);
-	sigaddset(&end, SIGTERM);
-	pthread_sigmask(SIG_UNBLOCK, &end, &before);
+	let_end(&before);
 	r = readpassphrase(prompt, buf, PASSPHRASE_MAX, RPP_REQUIRE_TTY);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;

@@ -86,6 +86,26 @@ only_in_handshake(SSL *ssl, void *arg)
 	return hello_of(ssl) != NULL;
 }
 
+/* A session is resumed under the name it was begun with, or not at all: with TLS 1.2 OpenSSL would
+ * go on under the old one (RFC 6066 section 3). */
+static SSL_TICKET_RETURN
+same_name(SSL *ssl, SSL_SESSION *session, const unsigned char *key, size_t key_len,
+    SSL_TICKET_STATUS status, void *arg)
+{
+	const struct hello *h = hello_of(ssl);
+	const char *name;
+
+	(void)key;
+	(void)key_len;
+	(void)arg;
+	if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	name = SSL_SESSION_get0_hostname(session);
+	if (!h || strcasecmp(h->name, name ? name : "") != 0)
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* What a client was judged by binds its session: nobody gets in by the CAs of yesterday. */
 static int
 set_id_context(SSL_CTX *ctx, const struct tls_policy *p, const struct material *m)
@@ -111,7 +131,7 @@ tickets_setup(SSL_CTX *ctx, const struct tls_policy *p, const struct material *m
 	const struct ticket_key *from;
 	struct keys *keys;
 
-	SSL_CTX_set_session_ticket_cb(ctx, only_in_handshake, NULL, NULL);
+	SSL_CTX_set_session_ticket_cb(ctx, only_in_handshake, same_name, NULL);
 	if (!p->tickets || !material_tickets(m, &from))
 		return 0;
 	if (slot < 0)

@@ -311,6 +311,7 @@ CASE(no_memory_becomes_a_program_and_the_kernel_is_left_alone)
 	    CALL(syslog, 0, 0, 0),
 	    CALL_AS("fcntl F_SETOWN", fcntl, 0, F_SETOWN, 1),
 	    CALL_AS("fcntl F_NOTIFY", fcntl, 0, F_NOTIFY, 0),
+	    CALL_AS("fcntl F_SETFL", fcntl, 0, F_SETFL, 0),
 	    CALL_AS("ioctl TIOCSTI", ioctl, 0, TIOCSTI, P("x")),
 	    CALL_AS("ioctl FIOASYNC", ioctl, 0, FIOASYNC, P(page)),
 	    CALL_AS("pipe2 O_NOTIFICATION_PIPE", pipe2, P(page), O_EXCL),
@@ -376,20 +377,20 @@ moves_bytes(void *arg)
 	struct iovec in[2] = { { a, 2 }, { b, 2 } };
 	struct msghdr m = { .msg_iov = in, .msg_iovlen = 2 };
 	struct pollfd p;
-	int two[2], n, flags;
+	int two[2], n;
 
 	(void)arg;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, two) < 0)
 		return false;
 	p = (struct pollfd){ .fd = two[1], .events = POLLIN };
-	flags = fcntl(two[0], F_GETFL);
-	return fds_set_nonblock(two[0], false) == 0 && fcntl(two[0], F_SETFL, flags) == 0 &&
-	       fds_set_cloexec(two[0], true) == 0 && writev(two[0], out, 2) == 4 &&
-	       ioctl(two[0], SIOCOUTQ, &n) == 0 && n > 0 && poll(&p, 1, 0) == 1 &&
-	       recvmsg(two[1], &m, MSG_DONTWAIT) == 4 && strcmp(a, "ab") == 0 &&
-	       strcmp(b, "cd") == 0 && send(two[1], "x", 1, MSG_NOSIGNAL) == 1 &&
-	       ioctl(two[0], FIONREAD, &n) == 0 && n == 1 && recv(two[0], a, 8, 0) == 1 &&
-	       shutdown(two[0], SHUT_WR) == 0 && read(two[1], a, 8) == 0 && close(two[0]) == 0;
+	return fds_set_nonblock(two[0], false) == 0 && fds_set_nonblock(two[0], true) == 0 &&
+	       fcntl(two[0], F_GETFL) & O_NONBLOCK && fds_set_cloexec(two[0], true) == 0 &&
+	       writev(two[0], out, 2) == 4 && ioctl(two[0], SIOCOUTQ, &n) == 0 && n > 0 &&
+	       poll(&p, 1, 0) == 1 && recvmsg(two[1], &m, MSG_DONTWAIT) == 4 &&
+	       strcmp(a, "ab") == 0 && strcmp(b, "cd") == 0 &&
+	       send(two[1], "x", 1, MSG_NOSIGNAL) == 1 && ioctl(two[0], FIONREAD, &n) == 0 &&
+	       n == 1 && recv(two[0], a, 8, 0) == 1 && shutdown(two[0], SHUT_WR) == 0 &&
+	       read(two[1], a, 8) == 0 && close(two[0]) == 0;
 }
 
 static int loop_fd = -1;
@@ -462,7 +463,7 @@ reads_sealed_memory(void *arg)
 	(void)arg;
 	return map != MAP_FAILED && map[0] == 'k' && fcntl(sealed_fd, F_GET_SEALS) > 0 &&
 	       pread(sealed_fd, &byte, 1, 0) == 1 && byte == 'k' &&
-	       lseek(sealed_fd, 0, SEEK_END) == 4096 && munmap(map, 4096) == 0;
+	       lseek(sealed_fd, 0, SEEK_END) == -1 && errno == ESPIPE && munmap(map, 4096) == 0;
 }
 
 static int

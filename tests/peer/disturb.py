@@ -1,0 +1,530 @@
+#!/usr/bin/env python3
+"""Makes system calls of a terminator fail, one cell of a table after the other, and says what became of each.
+
+    disturb.py [OPTION...] WHOM CA HOST:PORT [CELL...] [-- PROGRAM ARG...]
+    disturb.py backend
+
+CELL is CALL:ERRNO,ERRNO... or CALL:ERRNO,ERRNO...@WHEN,WHEN..., as strace has them: 7 is the seventh such call, 5+3 the fifth
+and every third after it.  Without: 1 and, in turn, 7 and 5+3; what is too late to be reached is brought forward.  With --all
+it is many more, unless it says @@WHEN...
+WHOM is
+worker:PID, master:PID  PID is the master's.  strace is attached for a cell: what --event says is done, a client sends its
+        bytes and gets them back, and pauses.  Then a second one has to be served as if nothing had been.  Without a CELL
+        that is all.
+server  PROGRAM is run for each cell, under strace, with a client's connection as 0 and 1.
+client  The same with a connection to HOST:PORT as 6 and 7; its standard output has to be its standard input.
+start   PROGRAM is run for each cell, and has to fail with --status and a line in --log that matches --until.
+
+A line says what became of a cell: CALL ERRNO WHEN: whole|cut REASON; N injected, M calls
+whole: every byte came back, and then the end.  cut: it was seen that something failed.  All else is a FAULT, and the exit
+status 1: a cut for an EINTR or the like; a wrong byte; an end as if all were well though bytes are missing, also with exit
+status 0; a process that is gone; no answer within --limit seconds; more than --calls system calls; one that goes on calling
+while nothing happens; a cell that is not reached at all.  77: strace may not be attached here.
+
+backend says on standard output where it listens, echoes until TERM, and then for every FAULT what a connection that ended as
+if all were well was missing.
+"""
+import argparse, os, random, re, select, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
+
+RESET = struct.pack("ii", 1, 0)
+CALL = re.compile(rb"^(?:\d+ +)?([a-z_0-9]+)\(", re.M)
+QUIET = 0.03  # seconds of a silent connection; who spins makes hundreds of calls in them
+SMALL = 50000
+HARMLESS = "EINTR", "EAGAIN", "ETOOMANYREFS"  # that is to be done once more
+ALL = ["1", "2", "3", "4", "7", "12", "20", "2+2", "5+3"]
+EVENTS = {  # what the log says sooner or later, and at last, when nothing is disturbed any more
+    "reload": (rb"loaded again", rb": info: certificates? loaded again"),
+    "restart": (rb"is up again|exited with status|cannot start worker", rb"is up again"),
+}
+
+parse = argparse.ArgumentParser(usage=__doc__)
+parse.add_argument("--all", action="store_true")
+parse.add_argument("--bytes", type=int, default=1 << 20)
+parse.add_argument("--calls", type=int, default=5000)
+parse.add_argument("--closed", metavar="FILE", help="the listener's log: with its line a connection is over")
+parse.add_argument("--event", choices=EVENTS, help="HUP to the master, or KILL to the oldest worker")
+parse.add_argument("--follow", action="store_true", help="its children are disturbed, too")
+parse.add_argument("--limit", type=float, default=20)
+parse.add_argument("--log", metavar="FILE", help="the terminator's")
+parse.add_argument("--mortal", action="store_true", help="a worker may end, if another one follows")
+parse.add_argument("--noise", type=int, default=30, help="calls in a pause, at most")
+parse.add_argument("--only", metavar="PATH", help="calls about it and no others")
+parse.add_argument("--plain", action="store_true", help="clients without TLS")
+parse.add_argument("--status", type=int)
+parse.add_argument("--until", metavar="REGEX", type=str.encode)
+parse.add_argument("whom")
+parse.add_argument("rest", nargs="*")
+
+
+class Fault(Exception):
+    """What must not be."""
+
+
+class Gone(Exception):
+    """A process that has ended meanwhile."""
+
+
+class Cut(Exception):
+    """An honest failure."""
+
+
+def wait(what, seconds):
+    end = time.monotonic() + seconds
+    while not (result := what()) and time.monotonic() < end:
+        time.sleep(0.005)
+    return result
+
+
+def eventually(what, complaint):
+    if not (result := wait(what, opt.limit)):
+        raise Fault(complaint)
+    return result
+
+
+# --- processes ---
+
+def alive(pid):
+    return os.path.exists(f"/proc/{pid}/exe")
+
+
+def same_exe(a, b):
+    try:
+        return os.path.samefile(f"/proc/{a}/exe", f"/proc/{b}/exe")
+    except OSError:
+        return False
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def workers():
+    """The oldest first."""
+    with open(f"/proc/{master}/task/{master}/children") as f:
+        return [int(p) for p in f.read().split() if same_exe(p, master)]
+
+
+def read(path, start=0):
+    with open(path, "rb") as f:
+        f.seek(start)
+        return f.read()
+
+
+class Strace:
+    """Over a running process (pid), or over one that it starts itself (argv)."""
+
+    def __init__(self, inject, pid=None, argv=(), **popen):
+        self.file = tempfile.NamedTemporaryFile(prefix="strace.", dir=".")
+        how = ["strace", "-o", self.file.name, "-e", "signal=none", "-e", f"inject={inject}"]
+        how += ["-f"] * opt.follow + ["-P", opt.only] * bool(opt.only)
+        if not pid:
+            self.process = subprocess.Popen(how + list(argv), start_new_session=True, **popen)
+            return
+        self.process = subprocess.Popen(how + ["-p", str(pid)], stderr=subprocess.PIPE)
+        for line in self.process.stderr:
+            if b"attached" in line:
+                return
+        self.detach()
+        if alive(pid):
+            print(f"strace cannot be attached to {pid}")
+            sys.exit(77)
+        raise Gone
+
+    def calls(self):
+        return len(CALL.findall(read(self.file.name)))
+
+    def injected(self):
+        return read(self.file.name).count(b"(INJECTED)")
+
+    def settle(self, pid):
+        """Until the connections are over, and it waits for something new: who is let go in the middle of an injected call
+        sees another error."""
+        if opt.closed:
+            eventually(lambda: read(opt.closed).count(b": closed: ") >= connections,
+                       "the listener does not hear that a connection is over")
+
+        def still():
+            before = self.calls()
+            time.sleep(0.01)
+            return state(pid) in "SZX" and self.calls() == before
+
+        eventually(still, "it does not come to rest")
+
+    def detach(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+        self.process.stderr.close()
+
+
+# --- clients ---
+
+def make_bytes(n):
+    return struct.pack(">Q", n) + random.Random(n).randbytes(n)
+
+
+class Plain:
+    """A client's stream: False is a wait, b"" an end."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        sock.setblocking(False)
+
+    def owes(self):
+        return False
+
+    def shake(self):
+        return True
+
+    def read(self):
+        try:
+            return self.sock.recv(1 << 18)
+        except BlockingIOError:
+            return False
+
+    def write(self, data):
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return False
+
+    def bye(self):
+        self.sock.shutdown(socket.SHUT_WR)
+        return True
+
+
+class Tls(Plain):
+    """Over buffers of our own: b"" is a close_notify, or a FIN without one, but not a reset."""
+
+    def __init__(self, sock):
+        super().__init__(sock)
+        self.came, self.goes, self.left, self.shaken = ssl.MemoryBIO(), ssl.MemoryBIO(), b"", False
+        self.tls = context.wrap_bio(self.came, self.goes, server_hostname=address[0])
+
+    def owes(self):
+        return bool(self.left)
+
+    def flush(self):
+        self.left += self.goes.read()
+        while self.left and (put := super().write(self.left)):
+            self.left = self.left[put:]
+        return not self.left
+
+    def step(self, call, *args):
+        """None: try again at once."""
+        try:
+            return call(*args)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLError as e:
+            if e.reason != "UNEXPECTED_EOF_WHILE_READING":
+                raise
+            if not self.shaken:
+                raise Cut("in the handshake") from e
+            return b""
+        finally:
+            self.flush()
+        piece = super().read()
+        if piece is False:
+            return False
+        self.came.write(piece) if piece else self.came.write_eof()
+        return None
+
+    def shake(self):
+        done = self.step(lambda: self.tls.do_handshake() or True)
+        if done == b"":
+            raise Cut("in the handshake")
+        self.shaken = bool(done)
+        return done
+
+    def read(self):
+        return self.step(self.tls.read, 1 << 18)
+
+    def write(self, data):
+        return self.flush() and self.step(self.tls.write, data)
+
+    def bye(self):
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        return self.flush()
+
+
+class Client:
+    def __init__(self, sock, data):
+        self.data, self.sock, self.end = data, sock, time.monotonic() + opt.limit
+        self.stream = Plain(sock) if opt.plain else Tls(sock)
+
+    def wait(self, write=False):
+        left = self.end - time.monotonic()
+        if left <= 0 or not any(select.select([self.sock], [self.sock] * (write or self.stream.owes()), [], left)):
+            raise Fault(f"nothing happens for {opt.limit:g} seconds")
+
+    def until(self, call):
+        while (result := call()) is None or result is False:
+            if result is False:
+                self.wait()
+        return result
+
+    def exchange(self):
+        got, sent, data = 0, 0, self.data
+        while got < len(data):
+            piece = self.stream.read()
+            if piece == b"":
+                raise Fault(f"an end as if all were well after {got} of {len(data)} bytes")
+            if piece:
+                if data[got:got + len(piece)] != piece:
+                    raise Fault(f"wrong bytes from {got} on")
+                got += len(piece)
+            put = self.stream.write(data[sent:sent + (1 << 16)]) if sent < len(data) else False
+            sent += put or 0
+            if piece is False and put is False:
+                self.wait(write=sent < len(data))
+
+    def run(self, pause=None):
+        try:
+            self.until(self.stream.shake)
+            self.exchange()
+            if pause:
+                pause()
+            self.until(self.stream.bye)
+            if self.until(self.stream.read):
+                raise Fault("more bytes came back than went out")
+        except OSError as e:  # ssl.SSLError is one
+            raise Cut(f"{type(e).__name__}: {e}") from e
+        finally:
+            # what was not brought to its end shall be none for the other side
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.sock.close()
+
+
+def connect():
+    global connections
+    connections += 1
+    try:
+        return socket.create_connection(address, timeout=opt.limit)
+    except OSError as e:
+        raise Cut(f"{type(e).__name__}: {e}") from e
+
+
+# --- cells: each gives what became of it, and its strace ---
+
+def happen():
+    """What --event says.  Gives the place in the log where it began."""
+    since = os.path.getsize(opt.log)
+    os.kill(*(master, signal.SIGHUP) if opt.event == "reload" else (workers()[0], signal.SIGKILL))
+    return since
+
+
+def await_line(since, said):
+    eventually(lambda: re.search(said, read(opt.log, since)), f"the log does not say {said.decode()}")
+
+
+def attached(inject):
+    worker = eventually(workers, "there is no worker, and none comes")[-1]
+    disturbed = worker if kind == "worker" else master
+    try:
+        trace = Strace(inject, pid=disturbed)
+    except Gone:  # of what was before, if it may
+        if not opt.mortal:
+            raise Fault("it is gone") from None
+        return attached(inject)
+
+    def pause():
+        before = trace.calls()
+        time.sleep(QUIET)
+        if (more := trace.calls() - before) > opt.noise:
+            raise Fault(f"{more} calls while nothing happens")
+
+    try:
+        result = "whole"
+        if opt.event:
+            since = happen()
+            await_line(since, EVENTS[opt.event][0])
+        Client(connect(), make_bytes(opt.bytes)).run(pause)
+    except Cut as e:
+        result = f"cut {e}"
+    finally:
+        if opt.event == "restart":  # what was there before has served the client, what comes again is perhaps not there yet
+            wait(trace.injected, 3)
+        try:
+            trace.settle(disturbed)
+        finally:
+            trace.detach()
+    if not alive(master):
+        raise Fault("the master is gone")
+    if not opt.mortal and not alive(worker):
+        raise Fault("the worker is gone")
+    try:
+        if opt.event:
+            await_line(happen() if opt.event == "reload" else since, EVENTS[opt.event][1])
+        Client(connect(), make_bytes(SMALL)).run()
+    except Cut as e:
+        raise Fault(f"{result}; who came after it was not served: {e}") from e
+    return result, trace
+
+
+def ended(trace):
+    try:
+        status = trace.process.wait(opt.limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(trace.process.pid, signal.SIGKILL)
+        raise Fault("it does not end") from None
+    if status < 0 or status >= 128:
+        raise Fault(f"it was killed: {status}")
+    return status
+
+
+def served(inject):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        ours = socket.create_connection(s.getsockname())
+        theirs = s.accept()[0]
+    trace = Strace(inject, argv=program, stdin=theirs, stdout=theirs, stderr=log)
+    theirs.close()
+    result = "whole"
+    try:
+        Client(ours, make_bytes(opt.bytes)).run()
+    except Cut as e:
+        result = f"cut {e}"
+    status = ended(trace)
+    if result != "whole" and status == 0:
+        raise Fault(f"{result}, and exit status 0")
+    return f"{result}, status {status}", trace
+
+
+def client(inject):
+    ours, data, got = connect(), make_bytes(opt.bytes), []
+    ours.setblocking(True)
+
+    def place():
+        os.dup2(os.dup2(ours.fileno(), 20), 6)
+        os.dup2(20, 7)
+        os.close(20)
+
+    trace = Strace(inject, argv=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, close_fds=False,
+                   preexec_fn=place)
+    ours.close()
+    try:
+        out = trace.process.communicate(data, timeout=opt.limit)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(trace.process.pid, signal.SIGKILL)
+        raise Fault("it does not end") from None
+    status = ended(trace)
+    if out != data[:len(out)]:
+        raise Fault("wrong bytes")
+    if status == 0 and len(out) < len(data):
+        raise Fault(f"exit status 0 after {len(out)} of {len(data)} bytes")
+    return f"{'whole' if out == data else 'cut'}, status {status}", trace
+
+
+def start(inject):
+    since = os.path.getsize(opt.log)
+    trace = Strace(inject, argv=program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+    status = ended(trace)
+    said = read(opt.log, since).decode()
+    if status != opt.status or not re.search(opt.until.decode(), said):
+        raise Fault(f"exit status {status}, and it says: {said}")
+    return f"status {status}", trace
+
+
+def run_cell(call, error, when):
+    """False: it was not reached."""
+    try:
+        result, trace = cell(f"{call}:error={error}:when={when}")
+        calls, injected = trace.calls(), trace.injected()
+        if injected and error in HARMLESS and "fork" not in call and call != "clone" and not result.startswith("whole"):
+            raise Fault(f"{result}, for nothing")
+        if calls > opt.calls:
+            raise Fault(f"{result}; {calls} calls")
+    except Fault as e:
+        print(f"{call} {error} {when}: FAULT: {e}", flush=True)
+        faults.append(call)
+        return True
+    if injected:
+        print(f"{call} {error} {when}: {result}; {injected} injected, {calls} calls", flush=True)
+    return injected > 0
+
+
+def run_cells(spec, turn):
+    call, _, rest = spec.partition(":")
+    errors, at, whens = re.fullmatch("([^@]*)(@*)(.*)", rest).groups()
+    if opt.all and at != "@@":
+        whens = ",".join(ALL)
+    for i, error in enumerate(errors.split(",")):
+        done = set()
+        for when in whens.split(",") if whens else ["1", ("7", "5+3")[(turn + i) % 2]]:
+            n, plus, step = when.partition("+")
+            n = int(n)
+            while (n, step) not in done and not run_cell(call, error, f"{n}{plus}{step}"):
+                done.add((n, step))
+                n //= 2
+                if n == 0:
+                    print(f"{call} {error} {when}: FAULT: there is no such call", flush=True)
+                    faults.append(call)
+                    break
+            done.add((n, step))
+
+
+# --- the backend ---
+
+def serve(sock):
+    got = bytearray()
+    try:
+        while piece := sock.recv(65536):
+            got += piece
+            sock.sendall(piece)
+        if bytes(got) != make_bytes(struct.unpack(">Q", got[:8].ljust(8, b"\0"))[0]):
+            faults.append(f"FAULT: an end as if all were well after {len(got)} bytes, which are not all, or wrong")
+    except OSError:
+        pass  # a cut
+    finally:
+        sock.close()
+
+
+def backend():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    listener, threads = socket.create_server(("127.0.0.1", 0)), []
+
+    def accept():
+        while True:
+            threads.append(threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True))
+            threads[-1].start()
+
+    print("%s:%d" % listener.getsockname(), flush=True)
+    threading.Thread(target=accept, daemon=True).start()
+    signal.sigwait([signal.SIGTERM])
+    for t in threads:
+        t.join(20)
+    print(*faults, sep="\n", flush=True)
+    os._exit(bool(faults))
+
+
+argv, program = sys.argv[1:], []
+if "--" in argv:
+    argv, program = argv[:argv.index("--")], argv[argv.index("--") + 1:]
+opt = parse.parse_intermixed_args(argv)
+faults, connections = [], 0
+kind, _, pid = opt.whom.partition(":")
+if kind == "backend":
+    backend()
+master = int(pid or 0)
+ca, where, *cells = opt.rest
+address = (where.rpartition(":")[0], int(where.rpartition(":")[2] or 0))
+context = None if opt.plain else ssl.create_default_context(cafile=ca)
+if context:
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+log = open(opt.log, "ab") if opt.log and not master else None
+if opt.closed:
+    connections = read(opt.closed).count(b": accepted")
+cell = {"worker": attached, "master": attached, "server": served, "client": client, "start": start}[kind]
+if master and not cells:
+    Client(connect(), make_bytes(opt.bytes)).run()
+for turn, spec in enumerate(cells):
+    run_cells(spec, turn)
+sys.exit(bool(faults))
