@@ -2,6 +2,8 @@
 # are no good.
 #
 #	CCF_SHAKES=10000 bats tests/certs.bats		rotation under at least so many handshakes
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients

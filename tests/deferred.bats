@@ -1,4 +1,6 @@
 # deferred - a certificate that is not there yet.
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients

@@ -2,6 +2,7 @@
 """A TCP peer that does what it is told, step by step; every step that is done is a line on standard output.
 
     cutter.py listen|connect HOST:PORT [--tls CA] [--small] STEP...
+    cutter.py each		a process for each line of standard input, which says where its output goes, and the same words
 
     send=FILE     sends it             read=N      reads N bytes               wait=SECONDS
     fill[=N]      sends until nothing more is taken, and N bytes are: `fill SENT ACKED` (of all fills together)
@@ -18,7 +19,7 @@
     again         accepts the next connection
 
 --small keeps our receive buffer small.  `listen` prints its address first.  Exit status: 0, or 18 if a step was cut."""
-import fcntl, os, select, socket, ssl, struct, sys, termios, time
+import fcntl, os, select, signal, socket, ssl, struct, sys, termios, time
 
 RESET = struct.pack("ii", 1, 0)
 PIECE = 65536
@@ -262,5 +263,25 @@ def main(how, where, *steps):
     return status
 
 
+def each():
+    peers = []
+
+    def end(*_):
+        for pid in peers:
+            os.kill(pid, signal.SIGTERM)
+        os._exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    for line in sys.stdin:
+        out, *words = line.split()
+        peers.append(os.fork())
+        if peers[-1] == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 1)
+            return main(*words)
+    while True:  # until we are ended
+        signal.pause()
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(each() if sys.argv[1:] == ["each"] else main(*sys.argv[1:]))

@@ -47,7 +47,7 @@ parse.add_argument("--follow", action="store_true", help="its children are distu
 parse.add_argument("--limit", type=float, default=20)
 parse.add_argument("--log", metavar="FILE", help="the terminator's")
 parse.add_argument("--mortal", action="store_true", help="a worker may end, if another one follows")
-parse.add_argument("--noise", type=int, default=30, help="calls in a pause, at most")
+parse.add_argument("--noise", type=int, default=200, help="calls in a pause, at most")
 parse.add_argument("--only", metavar="PATH", help="calls about it and no others")
 parse.add_argument("--plain", action="store_true", help="clients without TLS")
 parse.add_argument("--status", type=int)
@@ -352,7 +352,7 @@ def attached(inject):
         result = f"cut {e}"
     finally:
         if opt.event == "restart":  # what was there before has served the client, what comes again is perhaps not there yet
-            wait(trace.injected, 3)
+            wait(trace.injected, opt.limit / 2)
         try:
             trace.settle(disturbed)
         finally:
