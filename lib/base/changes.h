@@ -1,6 +1,6 @@
-/* base/changes - files that may be replaced while we run: device, inode, size, mtime, mode and owner (what a path leads to, so that a
- * rename, a rewrite in place and a symlink swapped above it all count) are asked once a second, and a change counts when
- * everything has held still for a second. */
+/* base/changes - files that may be replaced while we run: device, inode, size, mtime, mode and owner (of what a path leads
+ * to, so that a rename, a rewrite in place and a symlink swapped above it all count) are asked once a second, and a change
+ * counts when everything has held still for a second. */
 #ifndef BASE_CHANGES_H
 #define BASE_CHANGES_H
 
