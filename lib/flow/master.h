@@ -22,7 +22,6 @@
 
 struct page { /* one a worker, in memory that both see: a worker that is killed cannot say what it had */
 	uint32_t live;      /* connections */
-	int64_t held;       /* bytes buffered */
 	uint64_t accepted;  /* ever, by this worker */
 };
 
