@@ -274,11 +274,6 @@ check_policy(void)
 			tool_usage("--cert %s: before the ':' stands a host name, or *. and one",
 			    tlsterm.cert.item[i]);
 	}
-	if (tlsterm.passphrase && strncmp(tlsterm.passphrase, "env:", 4) != 0 &&
-	    strncmp(tlsterm.passphrase, "file:", 5) != 0 &&
-	    strncmp(tlsterm.passphrase, "fd:", 3) != 0)
-		tool_usage("--passphrase takes no passphrase (everybody sees a command line): "
-			   "write env:NAME, file:PATH or fd:N");
 	if (tlsterm.cert.n > MATERIAL_CERTS_MAX)
 		tool_usage("--cert can be given up to %d times", MATERIAL_CERTS_MAX);
 	tlsterm.files = (struct tls_files){ .cert = tlsterm.cert.item,

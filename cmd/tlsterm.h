@@ -58,7 +58,8 @@ void certs_close(void);
 
 /* ---- the others ---- */
 
-void tlsterm_terminator(struct terminator *, struct terminator_config *); /* fills in what all share, and opens it */
+void tlsterm_terminator(struct terminator *, struct terminator_config *);
+/* Fills in what all share, and opens it.  arg is the address of the struct tls_context * that new connections are made from. */
 _Noreturn void tlsterm_work(void *arg, unsigned index, int chan, struct page *); /* master_config.work */
 void tlsterm_master(void);   /* sets everything up; the loop is the caller's */
 void tlsterm_single(void);   /* the same for one connection */

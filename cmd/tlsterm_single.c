@@ -12,9 +12,7 @@
 #include "cmd/tool.h"
 #include "flow/pipes.h"
 #include "net/socket.h"
-#include "net/stream.h"
 #include "tls/context.h"
-#include "tls/link.h"
 
 static struct terminator terminator;
 static struct starter_here starter;
@@ -29,14 +27,6 @@ leave(void)
 		hub_close(&sink);
 	tls_context_free(context);
 	context = NULL;
-}
-
-static int
-wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
-{
-	(void)arg;
-	return tlsterm.plaintext ? stream_new(rfd, wfd, owns, ret)
-				 : tls_link_new(ret, context, rfd, wfd, owns);
 }
 
 static void
@@ -160,12 +150,11 @@ take_connection(const struct env *env)
 void
 tlsterm_single(void)
 {
-	struct terminator_config cfg = { .wrap = wrap,
-		.to = &sink,
+	struct terminator_config cfg = { .to = &sink,
 		.starter = &starter.starter,
-		.command = tlsterm.command ? tlsterm.command[0] : NULL,
 		.loud = tlsterm.client,
-		.idle_now = idle_now };
+		.idle_now = idle_now,
+		.arg = &context };
 	struct env env = { 0 };
 
 	tool.leave = leave;

@@ -43,10 +43,22 @@ trace(const char *before, const char *after)
 	fprintf(stderr, "trace: %s -> %s\n", before, after);
 }
 
+/* arg is where the owner of the terminator keeps the context of this moment. */
+static int
+wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
+{
+	struct tls_context **now = arg;
+
+	return tlsterm.plaintext ? stream_new(rfd, wfd, owns, ret)
+				 : tls_link_new(ret, *now, rfd, wfd, owns);
+}
+
 void
 tlsterm_terminator(struct terminator *of, struct terminator_config *cfg)
 {
 	cfg->reactor = tool.reactor;
+	cfg->wrap = wrap;
+	cfg->command = tlsterm.command ? tlsterm.command[0] : NULL;
 	cfg->sink = tlsterm.to	      ? TERM_TO_HUB
 		    : tlsterm.command ? TERM_TO_COMMAND
 		    : tlsterm.session ? TERM_TO_SESSION
@@ -98,14 +110,6 @@ tlsterm_confine(unsigned allow, char *holds, size_t cap)
 }
 
 /* ---- connections ---- */
-
-static int
-wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
-{
-	(void)arg;
-	return tlsterm.plaintext ? stream_new(rfd, wfd, owns, ret)
-				 : tls_link_new(ret, context, rfd, wfd, owns);
-}
 
 static void
 finish(void)
@@ -289,12 +293,11 @@ _Noreturn void
 tlsterm_work(void *arg, unsigned index, int chan, struct page *page)
 {
 	static struct reactor *masters; /* not ours to free, nor lost */
-	struct terminator_config cfg = { .wrap = wrap,
-		.to = &sink,
+	struct terminator_config cfg = { .to = &sink,
 		.starter = &worker.starter,
-		.command = tlsterm.command ? tlsterm.command[0] : NULL,
 		.page = page,
-		.idle_now = idle_now };
+		.idle_now = idle_now,
+		.arg = &context };
 	char holds[160];
 
 	(void)arg;

@@ -250,10 +250,9 @@ tool_reactor(void)
 {
 	int rc = reactor_new(&tool.reactor);
 
-	tool.drain_timer = (struct timer){ 0 }; /* a worker's master may have armed it in another */
-
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot make an event loop: %s", strerror(-rc));
+	tool.drain_timer = (struct timer){ 0 }; /* a worker's master may have armed it in another */
 }
 
 static void

@@ -860,6 +860,31 @@ arrived() {
 	run ! grep cut counts
 }
 
+@test "a single ccf-tlsterm that is told to end cuts: its COMMAND is told, and sees no end" {
+	local signal
+
+	certs
+	random half 500000
+	for signal in TERM INT HUP; do
+		truncate -s 0 counts
+		# shellcheck disable=SC2016
+		spawn lst ccf-listen --ready-fd 9 --address-file a.json rpc=127.0.0.1:0 -- \
+			sh -c 'echo $$ >pid; exec ccf-tlsterm "$@"' sh \
+			--cert "$CERTS/chain.pem" --key "$CERTS/key.pem" -- python3 -c "$COUNTS"
+		ADDRESS=$(address a.json rpc)
+		client_runs send=half rest
+		await_line counts '^500000$'
+		kill -$signal "$(cat pid)"
+		await_line counts '^cut$'
+		run ! grep end counts
+		await_line client.out '^rest 0 (failed|reset)'
+		await_line lst.log 'closed: exited, .*, status 28$'
+		stop lst
+		[ "$ended" = 0 ]
+		rm lst.log
+	done
+}
+
 @test "--require-close-notify makes a bare FIN a cut" {
 	random half 500000
 	TERM_OPTIONS=(--require-close-notify)

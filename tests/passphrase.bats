@@ -199,3 +199,13 @@ leaves() {	# it may not read yet when it is told
 	[ "$(served)" = c1 ]
 	run ! setpriv --reuid 65534 --clear-groups cat node.pem
 }
+
+@test "who waits for a passphrase that does not come can be told to end" {
+	mkfifo silent
+	locked c0 new secret
+	spawn term bash -c 'exec 7<>silent; exec ccf-tlsterm --cert node.pem --passphrase fd:7 --from p --app echo'
+	# It has begun to take signals as events.
+	eventually grep -q '^SigBlk:.*[1-9a-f]' "/proc/${PID[term]}/status"
+	kill -TERM "${PID[term]}"
+	ends_with 143 term
+}

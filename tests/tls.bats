@@ -1301,6 +1301,7 @@ shows() {
 		--alpn||--alpn: a name has 1 to 255 bytes
 		--alpn|LONG|has 256
 		--verify|maybe|maybe
+		--max-buffered|1k|--max-buffered 1k: must be at least 64k
 		--tickets|8d|8d
 		--tickets|169h|169h
 		--tickets|10|10

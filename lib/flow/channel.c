@@ -14,7 +14,6 @@
 
 #define RESEND_MS  20 /* after ETOOMANYREFS, ENOBUFS: no event says when it is over */
 #define READ_BATCH 32 /* orders in one go: the other channels have their turn */
-#define HUBS_MAX   65 /* 64 sources and a sink */
 
 struct channel_out {
 	TAILQ_ENTRY(channel_out) link;
@@ -185,7 +184,7 @@ order_fault(const struct order *o, size_t payload, const struct handoff_in *in)
 {
 	if (o->verb == ORDER_NONE || o->verb >= ORDER_VERBS)
 		return "it gave an order that there is none";
-	if (o->hub >= HUBS_MAX)
+	if (o->hub >= CHANNEL_HUBS_MAX)
 		return "it gave an order about a link that there is none";
 	if (!memchr(o->text, '\0', sizeof(o->text)))
 		return "it gave an order with an endless text";

@@ -11,6 +11,8 @@
 
 #include "loop/reactor.h"
 
+#define CHANNEL_HUBS_MAX 65 /* sources and a sink */
+
 enum order_verb {
 	ORDER_NONE,
 	/* to a worker */

@@ -11,7 +11,7 @@
 #include "loop/children.h"
 
 #define MASTER_WORKERS_MAX 64
-#define MASTER_NAMES_MAX   65 /* sources and a sink */
+#define MASTER_NAMES_MAX   CHANNEL_HUBS_MAX
 
 #define MASTER_AGAIN_FIRST 100  /* ms before a worker that died is started again, doubling */
 #define MASTER_AGAIN_LAST  10000

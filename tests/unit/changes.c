@@ -184,6 +184,14 @@ CASE(a_pair_counts_once)
 	SEEN_ONCE();
 }
 
+CASE(who_may_read_it_counts)
+{
+	CHECK_INT(chmod(put("a", "aaa", 0), 0600), 0);
+	changes_loaded(&c);
+	CHECK_INT(chmod(in_dir("a"), 0640), 0);
+	SEEN_ONCE();
+}
+
 int
 main(void)
 {
@@ -202,6 +210,7 @@ main(void)
 	    RUN(what_was_loaded_meanwhile_is_no_change),
 	    RUN(a_directory_stands_for_what_is_in_it),
 	    RUN(a_pair_counts_once),
+	    RUN(who_may_read_it_counts),
 	    { 0 },
 	});
 	changes_free(&c);
