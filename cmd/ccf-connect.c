@@ -13,12 +13,15 @@
 #include "base/env.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "cmd/control.h"
 #include "cmd/stdio.h"
 #include "cmd/tool.h"
 #include "cmd/via_tls.h"
 #include "flow/dial.h"
 #include "flow/joiner.h"
 #include "flow/relay.h"
+#include "flow/rows.h"
 #include "flow/tell.h"
 #include "net/socket.h"
 
@@ -37,6 +40,7 @@ static const struct opt options[] = {
 	    "connect from this address of ours" },
 	{ 0, "connect-timeout", "TIME", OPT_LIMIT, &connect_timeout, 0, 0, NULL,
 	    "for each address (10s)" },
+	TOOL_CONTROL_OPT,
 	{ 0, "drain-timeout", "TIME", OPT_LIMIT, &tool.drain_timeout, 0, 0, NULL,
 	    "after TERM, wait so long for connections to end (60s)" },
 	{ 0, "flush-timeout", "TIME", OPT_LIMIT, &flush, 0, 0, NULL,
@@ -90,6 +94,7 @@ static char **command;
 static void
 leave(void)
 {
+	tool_control_close();
 	for (unsigned i = 0; i < sources_opened; i++)
 		hub_close(&sources[i]);
 	if (sink_opened)
@@ -371,6 +376,45 @@ sink_over(struct hub *h, int status)
 
 static const struct hub_ops sink_ops = { .credit = sink_credit, .over = sink_over };
 
+static void
+to_metrics(struct control_call *call)
+{
+	static const enum metric which[] = { METRIC_LIVE, METRIC_DIALS, METRIC_DIAL_TIME,
+		METRIC_LINES };
+	struct text t = { 0 };
+
+	metric_set(METRIC_LIVE, handed.link || handed_fd != -1);
+	metrics_print(&t, metrics_here(), which, sizeof(which) / sizeof(which[0]));
+	control_metrics(call, &t);
+}
+
+static void
+to_rows(struct control_call *call)
+{
+	struct text t = { 0 };
+	struct conn_row row;
+
+	if (handed.link) {
+		rows_from(&row, &handed_tell, "handed");
+		rows_json(&t, &row, 1);
+	}
+	control_rows(call, &t, NULL);
+}
+
+static void
+to_cut(struct control_call *call)
+{
+	control_elsewhere(call, "ask the one that took it from --to, like ccf-tlsterm");
+}
+
+static const struct control_route to_routes[] = {
+	{ "GET", "/metrics", "counters, gauges and histograms, as Prometheus reads them",
+	    to_metrics },
+	{ "GET", "/connections", "the one that was handed on", to_rows },
+	{ "DELETE", "/connections/", NULL, to_cut },
+	{ 0 },
+};
+
 /* ---- --from ---- */
 
 static void
@@ -434,6 +478,38 @@ from_status(void)
 }
 
 static void
+from_metrics(struct control_call *call)
+{
+	struct text t = { 0 };
+
+	joiner_metrics(&joiner, &t);
+	control_metrics(call, &t);
+}
+
+static void
+from_rows(struct control_call *call)
+{
+	struct text t = { 0 };
+
+	joiner_rows(&joiner, &t);
+	control_rows(call, &t, NULL);
+}
+
+static void
+from_cut(struct control_call *call)
+{
+	control_cut(call, joiner_cut(&joiner, call->rest), NULL);
+}
+
+static const struct control_route from_routes[] = {
+	{ "GET", "/metrics", "counters, gauges and histograms, as Prometheus reads them",
+	    from_metrics },
+	{ "GET", "/connections", "those that are dialled or joined here", from_rows },
+	{ "DELETE", "/connections/", "cut it; # is written %23", from_cut },
+	{ 0 },
+};
+
+static void
 from_open(void)
 {
 	struct joiner_config cfg = { .reactor = tool.reactor,
@@ -452,6 +528,7 @@ from_open(void)
 	tool.now = from_now;
 	tool.status = from_status;
 	tool_stay(); /* who sees our names may signal us */
+	tool_control(from_routes);
 	for (size_t i = 0; i < from.n; i++) {
 		struct hub_config hub;
 		int rc;
@@ -493,6 +570,7 @@ to_open(void)
 	tool.drain = to_drain;
 	tool.now = to_now;
 	tool_stay();
+	tool_control(to_routes);
 	rc = hub_open(&sink, &cfg, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(tool_link_status(rc), "%s", msg);
@@ -516,6 +594,7 @@ check(char **operands, int n)
 	if (target.kind == ADDR_TCP && target.host[0] == '\0')
 		tool_usage("%s: a host to connect to is missing, as in 127.0.0.1%s", operands[0],
 		    operands[0]);
+	control_may(to || from.n, "give --from or --to");
 	if (!!to + !!command + zero > 1)
 		tool_usage("--to, -z and a COMMAND exclude each other");
 	if (from.n && (to || command || zero))

@@ -8,11 +8,13 @@
 
 #include "base/env.h"
 #include "base/log.h"
+#include "cmd/control.h"
 #include "cmd/ready.h"
 #include "cmd/stdio.h"
 #include "cmd/tool.h"
 #include "flow/acceptor.h"
 #include "flow/relay.h"
+#include "flow/rows.h"
 #include "flow/tell.h"
 #include "net/inherit.h"
 
@@ -31,6 +33,7 @@ static const struct opt options[] = {
 	    "accept from there only (repeatable)" },
 	{ 0, "backlog", "N", OPT_NUMBER, &backlog, 1, 65535, NULL,
 	    "connections the kernel may queue (4096)" },
+	TOOL_CONTROL_OPT,
 	{ 0, "deny", "CIDR", OPT_LIST, &deny_text, 0, 0, NULL,
 	    "close what comes from there (repeatable)" },
 	{ 0, "drain-timeout", "TIME", OPT_LIMIT, &tool.drain_timeout, 0, 0, NULL,
@@ -164,6 +167,69 @@ say_status(void)
 		    hub_live(&hub), (unsigned long long)hub.lost);
 }
 
+/* ---- the control socket ---- */
+
+static void
+answer_metrics(struct control_call *call)
+{
+	struct text t = { 0 };
+
+	acceptors_metrics(&all, &t);
+	control_metrics(call, &t);
+}
+
+static void
+answer_node_metrics(struct control_call *call)
+{
+	struct text t = { 0 };
+
+	acceptors_node_metrics(&all, &t);
+	control_reply(call, 200, "application/json", &t);
+}
+
+static void
+answer_rows(struct control_call *call)
+{
+	struct text t = { 0 };
+	struct conn_row row;
+
+	acceptors_rows(&all, &t);
+	if (joined) {
+		rows_from(&row, &joined_tell, "joined");
+		rows_look(&row, joined, reactor_now(tool.reactor));
+		rows_json(&t, &row, 1);
+	}
+	control_rows(call, &t, NULL);
+}
+
+static void
+answer_cut(struct control_call *call)
+{
+	bool ours = joined && strcmp(joined_tell.conn, call->rest) == 0;
+
+	if (!keep_open) {
+		control_elsewhere(call,
+		    to ? "ask the one that took them from --to, like ccf-tlsterm or ccf-connect"
+		       : "each COMMAND has its own; end it");
+		return;
+	}
+	if (ours)
+		relay_cut(joined, "control", CCF_CUT);
+	control_cut(call, ours, NULL);
+}
+
+static const struct control_route routes[] = {
+	{ "GET", "/metrics", "counters, gauges and histograms, as Prometheus reads them",
+	    answer_metrics },
+	{ "GET", "/node/metrics", "sessions of each interface, as CCF's node says them",
+	    answer_node_metrics },
+	{ "GET", "/connections", "those that are open", answer_rows },
+	{ "DELETE", "/connections/", "cut it (with -k); # is written %23", answer_cut },
+	{ 0 },
+};
+
+/* ---- the rest ---- */
+
 static void
 listening(void *arg)
 {
@@ -182,6 +248,7 @@ listen_failed(void *arg)
 static void
 leave(void)
 {
+	tool_control_close();
 	acceptors_abandon(&all);
 	if (hub_opened)
 		hub_close(&hub);
@@ -261,6 +328,7 @@ check(char **operands, int n, char **command)
 		tool_usage("--to and a COMMAND exclude each other: one sink is enough");
 	if (keep_open && (to || command))
 		tool_usage("-k is for standard input and output; --to and a COMMAND go on anyway");
+	control_may(to || command || keep_open, "give --to, a COMMAND or -k");
 	if (hard == -1) /* as many above it as CCF has by default */
 		hard = soft + 10;
 	if (hard <= soft)
@@ -345,6 +413,7 @@ main(int argc, char **argv)
 		tool_stay(); /* who sees our names may signal us */
 	if (to)
 		open_hub();
+	tool_control(routes);
 	ready_addresses(&ready, &all);
 	acceptors_start(&all);
 	if (ready.when == 0 && tool.exit_status == 0)

@@ -10,6 +10,7 @@
 
 #include "base/env.h"
 #include "base/log.h"
+#include "cmd/control.h"
 #include "cmd/tlsterm.h"
 #include "cmd/tool.h"
 #include "net/socket.h"
@@ -19,31 +20,50 @@
 struct tlsterm tlsterm = {
 	.app = -1,
 	.handshake = 10000,
-	.idle = -2,
-	.half_close = -2,
+	.idle = TLSTERM_UNSET,
+	.half_close = TLSTERM_UNSET,
 	.flush = 30000,
 	.lifetime = -1,
 	.cert_timeout = -1,
 	.max_buffered = 64 * 1024 * 1024,
+	.http = { .body = TLSTERM_UNSET,
+	    .header = TLSTERM_UNSET,
+	    .count = TLSTERM_UNSET,
+	    .line = TLSTERM_UNSET,
+	    .head = TLSTERM_UNSET,
+	    .request_timeout = TLSTERM_UNSET,
+	    .cgi_timeout = TLSTERM_UNSET,
+	    .cgi_max = TLSTERM_UNSET },
+	.access = { .fd = -1 },
 	.policy = { .max_version = TLS_V13 },
 };
 
 #define HOST_MAX 253
 
-static const char *const apps[] = { "echo", NULL };
-static const struct session_ops *const app_ops[] = { &session_echo };
+enum { APP_ECHO, APP_HTTP1 };
+static const char *const apps[] = { "echo", "http1", NULL };
 
 static const struct opt options[] = {
 	TOOL_OPTS_PLAIN,
+	TOOL_CONTROL_OPT,
+	{ 0, "access-log", "FILE", OPT_TEXT, &tlsterm.http.access, 0, 0, NULL,
+	    "a line for each HTTP request, in the form of --log; -: standard error" },
 	{ 0, "alpn", "NAME", OPT_LIST, &tlsterm.alpn, 0, 0, NULL,
 	    "protocol to agree on, in order of preference (http/1.1; none with --client)" },
-	{ 0, "app", "NAME", OPT_WORD, &tlsterm.app, 0, 0, apps, "session that answers: echo" },
+	{ 0, "app", "NAME", OPT_WORD, &tlsterm.app, 0, 0, apps,
+	    "session that answers: echo, or http1 (with --to or a COMMAND: for each request)" },
 	{ 0, "ca", "FILE|DIR", OPT_TEXT, &tlsterm.ca, 0, 0, NULL,
 	    "with --client: who signs servers' certificates (those the system trusts)" },
+	{ 0, "capped-message", "TEXT", OPT_TEXT, &tlsterm.capped_message, 0, 0, NULL,
+	    "said to a connection above the soft cap instead of handing it on (\\n, \\xHH)" },
 	{ 0, "cert", "[NAME:]FILE", OPT_LIST, &tlsterm.cert, 0, 0, NULL,
 	    "certificate chain, PEM, for a server NAME; one that is not there is waited for" },
 	{ 0, "cert-timeout", "TIME", OPT_LIMIT, &tlsterm.cert_timeout, 0, 0, NULL,
 	    "wait no longer for --cert and --key (no limit)" },
+	{ 0, "cgi-max", "N", OPT_NUMBER, &tlsterm.http.cgi_max, 1, 65536, NULL,
+	    "COMMANDs that answer HTTP requests at once (64)" },
+	{ 0, "cgi-timeout", "TIME", OPT_LIMIT, &tlsterm.http.cgi_timeout, 0, 0, NULL,
+	    "from an HTTP request to the end of its COMMAND's answer (60s)" },
 	{ 0, "ciphers", "LIST", OPT_TEXT, &tlsterm.policy.ciphers, 0, 0, NULL,
 	    "suites of TLS 1.2, in OpenSSL's words (ECDHE with AES-GCM)" },
 	{ 0, "ciphersuites", "LIST", OPT_TEXT, &tlsterm.policy.ciphersuites, 0, 0, NULL,
@@ -70,8 +90,18 @@ static const struct opt options[] = {
 	    "private key, PEM (in the file of --cert)" },
 	{ 0, "lifetime", "TIME", OPT_LIMIT, &tlsterm.lifetime, 0, 0, NULL,
 	    "of a connection, from accept (no limit)" },
+	{ 0, "max-body-size", "SIZE", OPT_SIZE, &tlsterm.http.body, 0, INT64_MAX, NULL,
+	    "of an HTTP request (1M)" },
 	{ 0, "max-buffered", "SIZE", OPT_SIZE, &tlsterm.max_buffered, 65536, INT64_MAX, NULL,
 	    "bytes held for all connections together (64M)" },
+	{ 0, "max-head-size", "SIZE", OPT_SIZE, &tlsterm.http.head, 64, 16 * 1024 * 1024, NULL,
+	    "of an HTTP request, with its line and all fields (64k)" },
+	{ 0, "max-header-size", "SIZE", OPT_SIZE, &tlsterm.http.header, 1, 16 * 1024 * 1024, NULL,
+	    "of a field's name, and of its value (16k)" },
+	{ 0, "max-headers-count", "N", OPT_NUMBER, &tlsterm.http.count, 1, 65536, NULL,
+	    "fields of an HTTP request (256)" },
+	{ 0, "max-request-line", "SIZE", OPT_SIZE, &tlsterm.http.line, 1, 16 * 1024 * 1024, NULL,
+	    "of an HTTP request (8k)" },
 	{ 0, "max-version", "VERSION", OPT_WORD, &tlsterm.policy.max_version, 0, 0,
 	    tls_version_words, "of TLS: 1.2 or 1.3 (1.3)" },
 	{ 0, "min-version", "VERSION", OPT_WORD, &tlsterm.policy.min_version, 0, 0,
@@ -85,6 +115,8 @@ static const struct opt options[] = {
 	{ 0, "pin", "HASH", OPT_LIST, &tlsterm.pin, 0, 0, NULL,
 	    "with --client: sha256:... of the server's key or certificate (repeatable)" },
 	{ 0, "plaintext", NULL, OPT_FLAG, &tlsterm.plaintext, 0, 0, NULL, "the same without TLS" },
+	{ 0, "request-timeout", "TIME", OPT_LIMIT, &tlsterm.http.request_timeout, 0, 0, NULL,
+	    "for the head of an HTTP request, and for more of its body (30s)" },
 	{ 0, "require-close-notify", NULL, OPT_FLAG, &tlsterm.require_close_notify, 0, 0, NULL,
 	    "a peer that ends without close_notify was cut" },
 	{ 0, "servername", "NAME", OPT_TEXT, &tlsterm.servername, 0, 0, NULL,
@@ -105,9 +137,9 @@ static const struct opt options[] = {
 
 static const struct opts opts = {
 	.tool = "ccf-tlsterm",
-	.usage = "ccf-tlsterm [options] --cert FILE [--key FILE] --to LINK\n"
-		 "ccf-tlsterm [options] --cert FILE [--key FILE] --app NAME\n"
-		 "ccf-tlsterm [options] --cert FILE [--key FILE] -- COMMAND [ARG...]\n"
+	.usage = "ccf-tlsterm [options] --cert FILE [--app http1] --to LINK\n"
+		 "ccf-tlsterm [options] --cert FILE --app echo|http1\n"
+		 "ccf-tlsterm [options] --cert FILE [--app http1] -- COMMAND [ARG...]\n"
 		 "ccf-tlsterm --client [options] [-- COMMAND [ARG...]]",
 	.about = "Take connections from a link or from descriptor 0, end their TLS, and give the "
 		 "plaintext to a sink; or, with --client, begin TLS on descriptors 6 and 7.",
@@ -186,14 +218,15 @@ check_words(void)
 static void
 check_sinks(int n, char **operands)
 {
-	int sinks = !!tlsterm.to + !!tlsterm.command + (tlsterm.app >= 0);
+	int sinks = !!tlsterm.to + !!tlsterm.command + (tlsterm.app == APP_ECHO);
 
 	if (n > 0)
 		tool_usage(
 		    "%s: this tool takes no operands; a COMMAND stands after --", operands[0]);
 	if (sinks > 1)
-		tool_usage("--to, --app and a COMMAND exclude each other");
-	if (sinks == 0 && !tlsterm.client)
+		tool_usage("--to, --app and a COMMAND exclude each other; but --app http1 goes "
+			   "with --to LINK, or with a COMMAND, or stands alone");
+	if (sinks == 0 && tlsterm.app < 0 && !tlsterm.client)
 		tool_usage("say what becomes of the plaintext: --to LINK, --app NAME, or "
 			   "-- COMMAND");
 	if (tlsterm.from.n > HUB_LINKS_MAX)
@@ -290,21 +323,24 @@ check(int n, char **operands)
 {
 	char msg[512];
 
+	tlsterm.is_http = tlsterm.app == APP_HTTP1;
 	check_sinks(n, operands);
 	check_words();
 	check_source();
+	tlsterm_http_check();
 	if (tlsterm.client)
 		check_client();
 	else
 		check_server();
+	control_may(!tlsterm.single, "with --from, or in a pipe; here there is one connection");
 	check_workers();
 	check_links();
 	check_policy();
 	if (tlsterm.user && identity_find(&tlsterm.identity, tlsterm.user, msg, sizeof(msg)) < 0)
 		tool_usage("--user %s: %s", tlsterm.user, msg);
 	tlsterm.has_identity = tlsterm.user;
-	if (tlsterm.app >= 0)
-		tlsterm.session = app_ops[tlsterm.app];
+	if (tlsterm.app == APP_ECHO)
+		tlsterm.session = &session_echo;
 }
 
 int
@@ -320,6 +356,7 @@ main(int argc, char **argv)
 	tlsterm.command = tool_command(argc - first, argv + first, &n);
 	check(n, argv + first);
 	tool_log_level(!tlsterm.client);
+	tlsterm_http_access(); /* first of all: a path that cannot be opened is seen at once */
 	tool_reactor();
 	if (tlsterm.single)
 		tlsterm_single();

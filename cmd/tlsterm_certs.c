@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "cmd/tlsterm.h"
 #include "cmd/tool.h"
 #include "tls/context.h"
@@ -115,6 +116,7 @@ take(struct material *m, int fd)
 	certs.now = m;
 	certs.fd = fd;
 	certs.loaded++;
+	metric_add(METRIC_RELOADS, "ok", 1);
 	warn();
 	told();
 }
@@ -212,6 +214,7 @@ reload(void)
 	if (before && again)
 		return; /* as was said */
 	certs.failed++;
+	metric_add(METRIC_RELOADS, "failed", 1);
 	log_event(LOG_L_WARN, NULL, "certificate-kept", NULL,
 	    "not loaded again: %s; what was loaded before stays in use", msg);
 }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cmd/tlsterm.h"
 #include "cmd/tool.h"
+#include "flow/access.h"
 
 static struct master master;
 static struct starter_here starter;
@@ -16,8 +17,10 @@ static bool opened;
 static void
 leave(void)
 {
+	tlsterm_control_close();
 	if (opened)
 		master_close(&master);
+	tlsterm_http_close();
 }
 
 static int
@@ -39,6 +42,22 @@ changed(void)
 {
 	if (opened)
 		master_material(&master);
+}
+
+static void
+hup(void)
+{
+	int fd = tlsterm_http_access_again();
+
+	if (fd != -1)
+		master_access(&master, fd);
+	certs_reload();
+}
+
+static void
+level(enum log_level to)
+{
+	master_level(&master, to);
 }
 
 static void
@@ -95,7 +114,8 @@ tlsterm_master(void)
 	tool.drain = drain;
 	tool.now = now;
 	tool.lingers = true;
-	tool.hup = certs_reload;
+	tool.hup = tlsterm.plaintext && !tlsterm.http.access ? NULL : hup;
+	tool.level = level;
 	tool.status = status;
 	tool.leave = leave;
 	tool_stay();
@@ -106,9 +126,13 @@ tlsterm_master(void)
 		starter_here_open(&starter, &tool.children, tlsterm.command, 0);
 		m.starter = &starter.starter;
 	}
+	tlsterm_control(&master); /* asked from the loop on */
 	names(cfg);
 	rc = master_open(&master, &m, msg, sizeof(msg));
 	if (rc < 0)
 		tool_die(tool_link_status(rc), "%s", msg);
 	opened = true;
+	if (tlsterm.access.fd != -1)
+		master_access(&master, tlsterm.access.fd);
+	tlsterm.access.fd = -1; /* lines are the workers' */
 }

@@ -27,6 +27,7 @@ leave(void)
 		hub_close(&sink);
 	tls_context_free(context);
 	context = NULL;
+	tlsterm_http_close();
 }
 
 static void

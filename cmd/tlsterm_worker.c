@@ -32,6 +32,7 @@ leave(void)
 		hub_close(&sources[i]);
 	if (tlsterm.to)
 		hub_close(&sink);
+	tlsterm_http_close();
 	worker_close(&worker);
 }
 
@@ -49,6 +50,7 @@ wrap(void *arg, int rfd, int wfd, bool owns, struct transport **ret)
 {
 	struct tls_context **now = arg;
 
+	tlsterm_http_next_capped();
 	return tlsterm.plaintext ? stream_new(rfd, wfd, owns, ret)
 				 : tls_link_new(ret, *now, rfd, wfd, owns);
 }
@@ -59,21 +61,26 @@ tlsterm_terminator(struct terminator *of, struct terminator_config *cfg)
 	cfg->reactor = tool.reactor;
 	cfg->wrap = wrap;
 	cfg->command = tlsterm.command ? tlsterm.command[0] : NULL;
-	cfg->sink = tlsterm.to	      ? TERM_TO_HUB
-		    : tlsterm.command ? TERM_TO_COMMAND
-		    : tlsterm.session ? TERM_TO_SESSION
-				      : TERM_TO_STDIO;
+	cfg->sink = tlsterm.is_http || tlsterm.session ? TERM_TO_SESSION
+		    : tlsterm.to		       ? TERM_TO_HUB
+		    : tlsterm.command		       ? TERM_TO_COMMAND
+						       : TERM_TO_STDIO;
 	cfg->session = tlsterm.session;
-	cfg->capped = &session_capped;
+	cfg->capped = tlsterm.is_http || tlsterm.capped.message ? &tlsterm.capped : NULL;
+	cfg->capped_first = -1;
 	cfg->handshake = tlsterm.handshake;
-	cfg->idle = tlsterm.idle != -2 ? tlsterm.idle : cfg->sink == TERM_TO_STDIO ? -1 : 60000;
-	cfg->half_close = tlsterm.half_close == -2 ? cfg->idle : tlsterm.half_close;
+	cfg->idle = tlsterm.idle != TLSTERM_UNSET ? tlsterm.idle
+		    : cfg->sink == TERM_TO_STDIO  ? -1
+						  : 60000;
+	cfg->half_close = tlsterm.half_close == TLSTERM_UNSET ? cfg->idle : tlsterm.half_close;
 	cfg->flush = tlsterm.flush;
 	cfg->lifetime = tlsterm.lifetime;
 	cfg->max_buffered = tlsterm.max_buffered / tlsterm.workers;
 	cfg->require_close_notify = tlsterm.require_close_notify;
 	cfg->fds_spare = TLSTERM_FDS_KEPT;
 	cfg->trace = tool.trace ? trace : NULL;
+	if (tlsterm.is_http)
+		tlsterm_http_sink(of, cfg);
 	terminator_open(of, cfg);
 }
 
@@ -156,6 +163,7 @@ static void
 drain(void)
 {
 	tool.draining = true;
+	terminator_drain(&terminator);
 	for (size_t i = 0; i < tlsterm.from.n; i++)
 		if (!sources[i].over)
 			hub_drain(&sources[i]);
@@ -238,6 +246,34 @@ ordered_status(struct worker *w)
 	    (int)getpid(), terminator.live, sources_open, b->held, b->slow);
 }
 
+static void
+ordered_gauges(struct worker *w)
+{
+	(void)w;
+	terminator_gauges(&terminator);
+}
+
+static unsigned
+ordered_rows(struct worker *w, unsigned from, struct conn_row *rows, unsigned cap)
+{
+	(void)w;
+	return terminator_rows(&terminator, from, rows, cap);
+}
+
+static bool
+ordered_cut(struct worker *w, const char *conn)
+{
+	(void)w;
+	return terminator_cut(&terminator, conn, "control", CCF_CUT);
+}
+
+static void
+ordered_access(struct worker *w, int fd)
+{
+	(void)w;
+	access_use(&tlsterm.access, fd);
+}
+
 /* Nobody can bring links, nor start COMMANDs: those who are here are served to their end. */
 static void
 lost(struct worker *w)
@@ -255,6 +291,10 @@ static const struct worker_ops worker_ops = { .material = material,
 	.drain = ordered_drain,
 	.now = ordered_now,
 	.status = ordered_status,
+	.gauges = ordered_gauges,
+	.rows = ordered_rows,
+	.cut = ordered_cut,
+	.access = ordered_access,
 	.lost = lost };
 
 /* ---- start ---- */
@@ -302,7 +342,8 @@ tlsterm_work(void *arg, unsigned index, int chan, struct page *page)
 
 	(void)arg;
 	(void)index;
-	certs.fd = -1; /* closed, like all that was the master's */
+	certs.fd = tlsterm.access.fd = -1; /* closed, like all that was the master's */
+	tool.leave = NULL;
 	ignore_signals();
 	masters = tool.reactor;
 	(void)masters;

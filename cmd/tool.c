@@ -215,6 +215,14 @@ tool_mode(const char *text)
 }
 
 void
+tool_socket(mode_t *mode, gid_t *group, uid_t *peer_user)
+{
+	*mode = tool_link.mode_text ? tool_mode(tool_link.mode_text) : 0600;
+	*group = tool_link.group_text ? tool_gid(tool_link.group_text) : (gid_t)-1;
+	*peer_user = tool_link.user_text ? tool_uid(tool_link.user_text) : (uid_t)-1;
+}
+
+void
 tool_link_config(struct hub_config *cfg, unsigned role, const char *option, const char *spec)
 {
 	char msg[512];
@@ -223,16 +231,8 @@ tool_link_config(struct hub_config *cfg, unsigned role, const char *option, cons
 		.tool = tool.name,
 		.option = option,
 		.spec = spec,
-		.role = role,
-		.socket_mode = 0600,
-		.socket_group = (gid_t)-1,
-		.peer_user = (uid_t)-1 };
-	if (tool_link.mode_text)
-		cfg->socket_mode = tool_mode(tool_link.mode_text);
-	if (tool_link.group_text)
-		cfg->socket_group = tool_gid(tool_link.group_text);
-	if (tool_link.user_text)
-		cfg->peer_user = tool_uid(tool_link.user_text);
+		.role = role };
+	tool_socket(&cfg->socket_mode, &cfg->socket_group, &cfg->peer_user);
 	if (name_check(option, spec, role, msg, sizeof(msg)) < 0)
 		tool_usage("%s", msg);
 }
@@ -274,20 +274,28 @@ tool_drain_late(struct timer *t)
 	tool_cut();
 }
 
-static void
-tool_term(void)
+void
+tool_drain(void)
 {
-	if (tool.draining) {
-		log_say(LOG_L_INFO, "a second signal: ending now");
-		tool_cut();
+	if (tool.draining)
 		return;
-	}
 	tool.draining = true;
 	tool.drain_timer.fire = tool_drain_late;
 	(void)reactor_timer(tool.reactor, &tool.drain_timer,
 	    clock_after(reactor_now(tool.reactor), tool.drain_timeout));
 	log_event(LOG_L_INFO, NULL, "draining", NULL, "draining");
 	tool.drain();
+}
+
+static void
+tool_term(void)
+{
+	if (!tool.draining)
+		tool_drain();
+	else {
+		log_say(LOG_L_INFO, "a second signal: ending now");
+		tool_cut();
+	}
 }
 
 static void

@@ -4,8 +4,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/exit.h"
+#include "base/log.h"
 #include "base/opts.h"
 #include "loop/children.h"
 #include "loop/reactor.h"
@@ -19,6 +21,7 @@ struct tool {
 	const char *with; /* a library that --version names too; NULL: none */
 	bool help, version, trace, v4, v6, quiet;
 	int verbose, log;
+	const char *control_path; /* --control; NULL: none */
 	struct rlimit found; /* the descriptor limit a COMMAND gets back */
 	struct reactor *reactor;
 	struct signals signals;
@@ -33,6 +36,7 @@ struct tool {
 	bool lingers;         /* now() takes a moment, and calls tool_end when it is over */
 	void (*hup)(void);    /* may be NULL */
 	void (*status)(void); /* USR1 */
+	void (*level)(enum log_level); /* from now on; NULL: log_set_level is all */
 	int exit_status;
 };
 
@@ -50,6 +54,11 @@ extern struct tool tool;
 	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, "show the states of each endpoint or connection" }, \
 	{ 'v', "verbose", NULL, OPT_COUNT, &tool.verbose, 0, 0, NULL, "log more; twice: everything" }, \
 	{ 'V', "version", NULL, OPT_FLAG, &tool.version, 0, 0, NULL, "say the version and end" }
+
+/* the row of a tool that can stay running, see cmd/control */
+#define TOOL_CONTROL_OPT \
+	{ 0, "control", "PATH", OPT_TEXT, &tool.control_path, 0, 0, NULL, \
+	    "answer HTTP on this Unix socket: metrics, connections, drain" }
 
 /* rows of a tool that binds a link */
 struct tool_link {
@@ -74,12 +83,14 @@ char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
 void tool_look_up(const char *name); /* exits 126 or 127 now, not at the first connection, if it cannot be run */
 void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
+void tool_socket(mode_t *, gid_t *, uid_t *peer_user); /* --socket-mode, --socket-group, --peer-user; exits 2 */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
 int tool_link_status(int rc); /* what a failure of hub_open is to the shell */
 
 void tool_reactor(void); /* exits on failure */
 void tool_stay(void);	 /* signals: TERM and INT drain, twice now; HUP, USR1; CHLD */
 void tool_children(void); /* children without the drain: for a tool on descriptor 0 */
+void tool_drain(void);	 /* as the first TERM; nothing if that was */
 void tool_end(int status); /* stops the loop; the first status that is not 0 holds */
 int tool_run(void);	 /* the loop; returns the exit status */
 void tool_trace(struct endpoint *, enum endpoint_state from, enum endpoint_state to);

@@ -2,7 +2,7 @@
 # bash completion for ccf-connect
 _ccf_connect() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--ipv4 --ipv6 --help --log --quiet --trace --verbose --version
-		--bind --connect-timeout --drain-timeout --flush-timeout --from --half-close-timeout --idle-timeout
+		--bind --connect-timeout --control --drain-timeout --flush-timeout --from --half-close-timeout --idle-timeout
 		--reconnect --retry --retry-delay --retry-max --to --user-timeout --zero
 		--tls --alpn --ca --cert --ciphers --ciphersuites --groups --handshake-timeout --key --max-version
 		--min-version --no-verify --passphrase --pin --require-close-notify --servername
@@ -30,7 +30,7 @@ _ccf_connect() {
 	--min-version | --max-version) mapfile -t COMPREPLY < <(compgen -W "1.2 1.3" -- "$cur") ;;
 	--passphrase) compopt -o nospace; mapfile -t COMPREPLY < <(compgen -W "env: file: fd:" -- "$cur") ;;
 	--pin) compopt -o nospace; mapfile -t COMPREPLY < <(compgen -W "sha256:" -- "$cur") ;;
-	--ca | --cert | --key | --from | --to | : | unix | bind | dial | file) compopt -o default ;;
+	--ca | --cert | --control | --key | --from | --to | : | unix | bind | dial | file) compopt -o default ;;
 	--bind | --servername) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
 	*) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
 	esac

@@ -2,7 +2,7 @@
 # bash completion for ccf-listen
 _ccf_listen() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--ipv4 --ipv6 --help --log --quiet --trace --verbose --version
-		--address-file --allow --backlog --deny --drain-timeout --flush-timeout --id-prefix --keep-open
+		--address-file --allow --backlog --control --deny --drain-timeout --flush-timeout --id-prefix --keep-open
 		--max-open-sessions-hard --max-open-sessions-soft --ready-fd --ready-when --to
 		--peer-user --socket-group --socket-mode'
 
@@ -25,7 +25,7 @@ _ccf_listen() {
 	--peer-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--socket-group) mapfile -t COMPREPLY < <(compgen -g -- "$cur") ;;
 	--ready-when) mapfile -t COMPREPLY < <(compgen -W "bound listening" -- "$cur") ;;
-	--address-file | --to | : | unix | dial) compopt -o default ;;
+	--address-file | --control | --to | : | unix | dial) compopt -o default ;;
 	*) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
 	esac
 }

@@ -16,6 +16,7 @@ complete -c ccf-listen -l address-file -r -F -d 'write the bound addresses there
 complete -c ccf-listen -l allow -x -d 'accept from this CIDR only'
 complete -c ccf-listen -l backlog -x -d 'connections the kernel may queue (4096)'
 complete -c ccf-listen -l deny -x -d 'close what comes from this CIDR'
+complete -c ccf-listen -l control -r -F -d 'answer HTTP on this Unix socket'
 complete -c ccf-listen -l drain-timeout -x -d 'after TERM, for connections to end (60s)'
 complete -c ccf-listen -l flush-timeout -x -d 'for the last byte to be acknowledged (30s)'
 complete -c ccf-listen -l id-prefix -x -d 'put before every id'

@@ -2,10 +2,11 @@
 # bash completion for ccf-tlsterm
 _ccf_tlsterm() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--help --log --quiet --trace --verbose --version
-		--alpn --app --ca --cert --cert-timeout --ciphers --ciphersuites --client --client-ca --drain-timeout
-		--flush-timeout --from --groups --half-close-timeout --handshake-timeout --idle-timeout --key --lifetime
-		--max-buffered --max-version --min-version --no-sandbox --no-verify --passphrase --pin --plaintext
-		--require-close-notify --servername --tickets --to --user --verify --workers
+		--access-log --alpn --app --ca --capped-message --cert --cert-timeout --cgi-max --cgi-timeout --ciphers --ciphersuites
+		--client --client-ca --control --drain-timeout --flush-timeout --from --groups --half-close-timeout
+		--handshake-timeout --idle-timeout --key --lifetime --max-body-size --max-buffered --max-head-size --max-header-size
+		--max-headers-count --max-request-line --max-version --min-version --no-sandbox --no-verify --passphrase --pin
+		--plaintext --request-timeout --require-close-notify --servername --tickets --to --user --verify --workers
 		--peer-user --socket-group --socket-mode'
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -26,7 +27,7 @@ _ccf_tlsterm() {
 	--log) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$cur") ;;
 	--peer-user | --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--socket-group) mapfile -t COMPREPLY < <(compgen -g -- "$cur") ;;
-	--app) mapfile -t COMPREPLY < <(compgen -W "echo" -- "$cur") ;;
+	--app) mapfile -t COMPREPLY < <(compgen -W "echo http1" -- "$cur") ;;
 	--alpn) mapfile -t COMPREPLY < <(compgen -W "http/1.1 h2" -- "$cur") ;;
 	--verify) mapfile -t COMPREPLY < <(compgen -W "request require none" -- "$cur") ;;
 	--min-version | --max-version) mapfile -t COMPREPLY < <(compgen -W "1.2 1.3" -- "$cur") ;;
@@ -34,7 +35,7 @@ _ccf_tlsterm() {
 	--pin) compopt -o nospace; mapfile -t COMPREPLY < <(compgen -W "sha256:" -- "$cur") ;;
 	--servername) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
 	-j | --workers) mapfile -t COMPREPLY < <(compgen -W "auto" -- "$cur") ;;
-	--ca | --cert | --client-ca | --key | --from | --to | : | bind | dial | file) compopt -o default ;;
+	--access-log | --ca | --cert | --client-ca | --control | --key | --from | --to | : | bind | dial | file) compopt -o default ;;
 	*) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
 	esac
 }

@@ -294,7 +294,7 @@ early() {
 		await_line hasty_$how.out '^end$'
 		times 1 hasty_$how.out '^rest 0 ended$'
 		times 0 hasty_$how.out reset
-		ended $how 1 'done, by peer, 205800 bytes in, 0 out' ''
+		ended $how 1 'capped, by us, 205800 bytes in, 0 out' ', status 69'
 	done
 	touch over
 	free tls plain

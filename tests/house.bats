@@ -328,3 +328,26 @@ scene() {
 		done
 	done
 }
+
+@test "every reason that the code closes a connection with is one that is counted" {
+	local calls='(term_(fail|cut|over)|accepted_over|joined_(fail|cut)|relay_cut|tell_closed|link_closed|writer_say_why|\w+_cut_all)'
+
+	cat "$ROOT"/lib/flow/*.c "$ROOT"/lib/session/*.c "$ROOT"/cmd/*.c >all
+	{
+		grep -Pzo "\b$calls\([^;{]*" all
+		grep -Pzo '[^_]reason = [^;]*' all
+		sed -n '/^reason_of/,/^}/p' "$ROOT/lib/flow/relay.c"
+	} | tr '\0' '\n' | grep -oE '"[a-z]+(-[a-z]+)*"' | grep -vxE '"(us|peer|inner)"' | sort -u >said
+	[ "$(wc -l <said)" -gt 30 ]
+	sed -n '/metric_reasons\[\]/,/};/p' "$ROOT/lib/base/metrics.c" | grep -oE '"[a-z-]+"' | sort -u | comm -23 said - >missing
+	diff missing /dev/null
+}
+
+@test "ccf-net(7) has every metric there is, and no other" {
+	{
+		sed -n -e 's/^	X([A-Z_]*, "\(ccfnet_[a-z_]*\)", "[a-z]*", metric_.*/\1_total/p' \
+		    -e 's/^	X([A-Z_]*, "\(ccfnet_[a-z_]*\)", "[A-Z0-9].*/\1/p' "$ROOT/lib/base/metrics.h"
+		grep -ohE '"(ccfnet|process)_[a-z_]+"' "$ROOT"/lib/*/*.c "$ROOT"/cmd/*.c | tr -d '"'
+	} | sort -u >there
+	grep -oE '\b(ccfnet|process)_[a-z_]+' "$ROOT/man/ccf-net.7" | sort -u | diff there -
+}

@@ -33,6 +33,27 @@ is_name(const char *pair, const char *name, size_t len)
 	return strncmp(pair, name, len) == 0 && pair[len] == '=';
 }
 
+/* The variables of a request (RFC 3875, and three that servers agree on). */
+bool
+env_is_cgi(const char *s)
+{
+	static const char *const names[] = { "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE",
+		"GATEWAY_INTERFACE", "HTTPS", "PATH_INFO", "PATH_TRANSLATED", "QUERY_STRING",
+		"REMOTE_ADDR", "REMOTE_HOST", "REMOTE_IDENT", "REMOTE_PORT", "REMOTE_USER",
+		"REQUEST_METHOD", "REQUEST_URI", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT",
+		"SERVER_PROTOCOL", "SERVER_SOFTWARE" };
+	size_t len = strcspn(s, "=");
+
+	if (begins(s, "HTTP_"))
+		return len > 5 && strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len &&
+		       !(len == 10 && begins(s, "HTTP_PROXY"));
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strlen(names[i]) == len && begins(s, names[i]))
+			return true;
+	}
+	return false;
+}
+
 /* SSL_CERT_FILE and SSL_CERT_DIR tell OpenSSL whom to trust: a setting of the process, which no
  * peer of a link may plant. */
 bool
@@ -228,12 +249,12 @@ fits(const struct env *e, const char *name, size_t name_len, size_t value_len)
 	size_t total = e->len - (before ? strlen(before) + 1 : 0);
 	size_t certs = value_len;
 
-	if (!before && count(e) >= ENV_NAMES_MAX - 1)
+	if (!before && count(e) >= (e->cgi ? ENV_CGI_NAMES_MAX : ENV_NAMES_MAX) - 1)
 		return false;
 	if (total + name_len + value_len + 2 > ENV_TOTAL_MAX - OMITTED_ROOM)
 		return false;
 	if (!begins(name, CERT_PREFIX))
-		return value_len <= ENV_VALUE_MAX;
+		return value_len <= (e->cgi ? ENV_CGI_VALUE_MAX : ENV_VALUE_MAX);
 	for (const char *p = env_next(e, NULL); p; p = env_next(e, p)) {
 		if (p != before && begins(p, CERT_PREFIX))
 			certs += strlen(p + strcspn(p, "=") + 1);
@@ -249,10 +270,10 @@ set(struct env *e, const char *name, size_t name_len, const char *value)
 
 	if (!name_len)
 		return -EINVAL;
-	if (!env_may_travel(name))
+	if (!env_may_travel(name) && !(e->cgi && env_is_cgi(name)))
 		return -EPERM;
 	if (!fits(e, name, name_len, value_len))
-		return omit(e, name, name_len);
+		return e->cgi ? -E2BIG : omit(e, name, name_len);
 	r = replace(e, name, name_len, value, value_len);
 	if (r == 0) /* by the new pair's name: the caller's may have lain in a block that moved */
 		unomit(e, e->block + e->len - (name_len + value_len + 2), name_len);
@@ -332,6 +353,14 @@ env_scrub_process(void)
 		*keep = NULL;
 }
 
+/* What the process has of that name is not the COMMAND's.  HTTP_PROXY, which no request may set, is
+ * one of those that a COMMAND would believe to come from a request. */
+static bool
+is_ours(const struct env *e, const char *pair)
+{
+	return env_may_travel(pair) || (e->cgi && (begins(pair, "HTTP_") || env_is_cgi(pair)));
+}
+
 char **
 env_exec(const struct env *e, char *const *process_environ)
 {
@@ -346,7 +375,7 @@ env_exec(const struct env *e, char *const *process_environ)
 	if (!all)
 		return NULL;
 	for (char *const *p = process_environ; p && *p; p++) {
-		if (!env_may_travel(*p))
+		if (!is_ours(e, *p))
 			*at++ = *p;
 	}
 	for (const char *p = env_next(e, NULL); p; p = env_next(e, p))

@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "base/text.h"
 
 #define LINE_MAX_BYTES (8 * 1024)
 #define MSG_ROOM       1024 /* of a JSON line, kept from the facts for msg */
@@ -50,50 +52,6 @@ log_wants(enum log_level level)
 	return level <= log_level;
 }
 
-/* The length of the well-formed UTF-8 sequence at s (RFC 3629: no overlong, no surrogate, nothing
- * above U+10FFFF); 0 if there is none. */
-static size_t
-utf8_len(const unsigned char *s)
-{
-	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-	if (s[0] > 0xf4)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-/* One unit of s into out (at most 8 bytes), escaped where it has to be; returns the bytes of s.
- * A C1 control (U+0080 to U+009F) is valid UTF-8 and still moves a terminal's cursor. */
-static size_t
-escape(const unsigned char *s, bool json, char out[9])
-{
-	static const char from[] = "\a\b\f\n\r\t\v", to[] = "abfnrtv";
-	size_t n = utf8_len(s);
-	const char *c = memchr(from, s[0], sizeof(from) - 1);
-	bool c1 = n == 2 && s[0] == 0xc2 && s[1] < 0xa0;
-
-	if (s[0] == '\\' || (json && s[0] == '"'))
-		snprintf(out, 9, "\\%c", s[0]);
-	else if (c && !(json && (*c == '\a' || *c == '\v')))
-		snprintf(out, 9, "\\%c", to[c - from]);
-	else if (json && (c1 || (n == 1 && (s[0] < 0x20 || s[0] == 0x7f))))
-		snprintf(out, 9, "\\u%04x", c1 ? s[1] : s[0]);
-	else if (c1)
-		snprintf(out, 9, "\\%03o\\%03o", s[0], s[1]);
-	else if (n == 0 || s[0] < 0x20 || s[0] == 0x7f)
-		snprintf(out, 9, json ? "\\\\%03o" : "\\%03o", s[0]);
-	else
-		snprintf(out, 9, "%.*s", (int)n, (const char *)s);
-	return n ? n : 1;
-}
-
 static bool
 put_raw(struct line *l, const char *s, size_t n)
 {
@@ -107,11 +65,11 @@ put_raw(struct line *l, const char *s, size_t n)
 static void
 put(struct line *l, const char *s)
 {
-	const unsigned char *at = (const unsigned char *)s;
+	size_t len = strlen(s);
 	char unit[9];
 
-	while (*at) {
-		at += escape(at, l->json, unit);
+	for (size_t n; len; s += n, len -= n) {
+		n = text_escape(s, len, l->json, unit);
 		if (!put_raw(l, unit, strlen(unit)))
 			return;
 	}
@@ -207,6 +165,7 @@ log_line(enum log_level level, const struct log_who *who, const char *event,
 
 	if (!log_wants(level))
 		return;
+	metric_add(METRIC_LINES, level_word[level], 1);
 	if (vsnprintf(msg, sizeof(msg), fmt, ap) < 0)
 		snprintf(msg, sizeof(msg), "(a message that cannot be printed: %s)", fmt);
 	l.len = 0;

@@ -31,7 +31,7 @@ struct text;
 	X(REQUESTS, "ccfnet_http_requests", "code", metric_codes, "HTTP requests, by status of the answer.") \
 	X(HTTP_ERRORS, "ccfnet_http_errors", "class", metric_errors, "HTTP requests refused for what they were, by CCF's class.") \
 	X(HTTP_CAPPED, "ccfnet_http_capped", "", metric_one, "503 answers above the soft cap.") \
-	X(COMMANDS, "ccfnet_commands", "result", metric_results, "COMMANDs started, by result.") \
+	X(COMMANDS, "ccfnet_commands", "result", metric_results, "COMMANDs by result: of the start; a CGI program: of its end.") \
 	X(DEATHS, "ccfnet_worker_deaths", "", metric_one, "Workers that ended unasked.") \
 	X(LINES, "ccfnet_log_lines", "level", metric_levels, "Lines logged, by level.")
 #define METRICS_GAUGES(X) \

@@ -12,7 +12,10 @@
 #include "base/env.h"
 #include "base/exit.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "base/text.h"
 #include "flow/room.h"
+#include "flow/rows.h"
 #include "flow/tell.h"
 #include "net/socket.h"
 
@@ -57,6 +60,31 @@ accepted_release(struct grave *g)
 	free((char *)g - offsetof(struct accepted, grave));
 }
 
+static enum admit
+accept_enter(struct acceptor *a)
+{
+	struct acceptors *all = a->all;
+	enum admit admit = admission_enter(&a->caps);
+
+	if (admit == ADMIT_REFUSED) {
+		metric_add(METRIC_REFUSED, "hard-cap", 1);
+		return admit;
+	}
+	metric_add(METRIC_TAKEN, NULL, 1);
+	if (admit == ADMIT_CAPPED)
+		metric_add(METRIC_CAPPED, NULL, 1);
+	if (++all->active > all->peak)
+		all->peak = all->active;
+	return admit;
+}
+
+static void
+accept_leave(struct acceptor *a)
+{
+	admission_leave(&a->caps);
+	a->all->active--;
+}
+
 static void
 accepted_over(
     struct accepted *c, const char *reason, int status, const char *by, uint64_t in, uint64_t out)
@@ -64,7 +92,7 @@ accepted_over(
 	struct acceptors *all = c->from->all;
 
 	tell_closed(&c->tell, reason, status, by, in, out);
-	admission_leave(&c->from->caps);
+	accept_leave(c->from);
 	*c->prev = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
@@ -81,6 +109,11 @@ handed_closed(struct link_conn *lc, const char *reason, int status, uint64_t in,
 {
 	struct accepted *c = (struct accepted *)((char *)lc - offsetof(struct accepted, handed));
 
+	for (unsigned e = 0; e < ACCEPT_ERRORS; e++)
+		if (strcmp(reason, accept_error_word(e)) == 0) {
+			c->from->errors[e]++;
+			metric_add(METRIC_HTTP_ERRORS, reason, 1);
+		}
 	accepted_over(c, reason[0] ? reason : "closed", status, "inner", in, out);
 }
 
@@ -129,7 +162,7 @@ accept_to_hub(struct acceptor *a, int fd, const struct env *env)
 	if (c)
 		accepted_over(c, "no-sink", CCF_UNAVAILABLE, "us", 0, 0);
 	else
-		admission_leave(&a->caps);
+		accept_leave(a);
 }
 
 static void
@@ -145,6 +178,7 @@ accept_to_command(struct acceptor *a, int fd, const struct env *env)
 	if (c && envp)
 		rc = children_start(cfg->children, &c->child, &spawn, command_exited);
 	free(envp);
+	metric_add(METRIC_COMMANDS, rc < 0 ? "failed" : "ok", 1);
 	if (rc < 0)
 		socket_reset(fd);
 	close(fd);
@@ -156,13 +190,13 @@ accept_to_command(struct acceptor *a, int fd, const struct env *env)
 		accepted_over(
 		    c, "cannot-run", rc == -ENOENT ? CCF_NOT_FOUND : CCF_CANNOT_RUN, "us", 0, 0);
 	else
-		admission_leave(&a->caps);
+		accept_leave(a);
 }
 
 static void
 accept_to_stdio(struct acceptor *a, int fd, const struct env *env)
 {
-	admission_leave(&a->caps); /* one at a time: the caps have no say */
+	a->all->stdio = a; /* one at a time: the caps have no say */
 	a->all->cfg.stdio(a->all->cfg.arg, fd, env);
 }
 
@@ -229,11 +263,13 @@ accept_one(struct acceptor *a, int fd, const struct sockaddr_any *peer)
 
 	a->next_id++;
 	if (!accept_allowed(&a->all->cfg, peer)) {
+		a->denied++;
+		metric_add(METRIC_REFUSED, "denied", 1);
 		accept_refused(
 		    a, fd, peer, "denied", &denied, "not allowed from there (--allow, --deny)");
 		return;
 	}
-	admit = admission_enter(&a->caps);
+	admit = accept_enter(a);
 	if (admit == ADMIT_REFUSED) {
 		accept_refused(
 		    a, fd, peer, "capped", &full, "at the hard cap (--max-open-sessions-hard)");
@@ -404,6 +440,10 @@ void
 acceptors_pause(struct acceptors *all, bool on)
 {
 	all->paused = on;
+	if (!on && all->stdio) {
+		accept_leave(all->stdio);
+		all->stdio = NULL;
+	}
 	acceptors_update(all);
 }
 
@@ -551,5 +591,16 @@ acceptors_abandon(struct acceptors *all)
 		TAILQ_REMOVE(&all->list, a, link);
 		acceptor_shut(a);
 		free(a);
+	}
+}
+
+void
+acceptors_rows(const struct acceptors *all, struct text *t)
+{
+	struct conn_row row;
+
+	for (const struct accepted *c = all->accepted; c; c = c->next) {
+		rows_from(&row, &c->tell, all->cfg.sink == SINK_COMMAND ? "command" : "handed");
+		rows_json(t, &row, 1);
 	}
 }

@@ -11,7 +11,12 @@
 #include "net/addr.h"
 #include "net/endpoint.h"
 
+struct text;
+
 #define ACCEPT_GONE_MS 5000 /* after the last consumer has gone, the kernel refuses again */
+
+/* as they stand in the reason of `closed` on a link (CCF.md section 4) */
+enum accept_error { ACCEPT_PARSING, ACCEPT_PAYLOAD, ACCEPT_HEADER, ACCEPT_ERRORS };
 
 enum accept_sink { SINK_STDIO, SINK_COMMAND, SINK_HUB };
 
@@ -43,6 +48,8 @@ struct acceptor { /* one interface */
 	struct sockaddr_any local;
 	struct watch watch;
 	struct admission caps;
+	uint64_t denied;    /* ever, by --allow and --deny */
+	uint64_t errors[ACCEPT_ERRORS];
 	uint64_t next_id;
 	TAILQ_ENTRY(acceptor) link;
 };
@@ -55,6 +62,8 @@ struct acceptors {
 	bool starved;
 	bool had_credit, told_listening, closing, paused;
 	unsigned open;	    /* connections on the lists of all interfaces */
+	unsigned active, peak; /* those, and the one on standard input and output; the most there ever were */
+	struct acceptor *stdio; /* whose connection that is */
 	struct accepted *accepted; /* private: every connection that is open, for the end */
 };
 
@@ -68,5 +77,11 @@ void acceptors_update(struct acceptors *); /* credit came or went */
 void acceptors_pause(struct acceptors *, bool on); /* SINK_STDIO: one at a time */
 void acceptors_close(struct acceptors *); /* no new ones: the sockets are closed; idle() when open is 0 (perhaps at once) */
 void acceptors_abandon(struct acceptors *); /* frees what is left; COMMANDs get a TERM */
+
+/* for the control socket */
+void acceptors_rows(const struct acceptors *, struct text *); /* rows_json of those on the lists */
+void acceptors_metrics(const struct acceptors *, struct text *);
+void acceptors_node_metrics(const struct acceptors *, struct text *); /* GET /node/metrics: CCF's JSON */
+const char *accept_error_word(enum accept_error);
 
 #endif

@@ -5,7 +5,8 @@
  * - At the bound everybody's share is BUDGET_LEAST, and connections whose output has not moved for --flush-timeout are cut,
  *   longest first, until it is below.  "At" is from 15/16 up (lanes stop when less than a sixteenth of a share is left) to
  *   below 7/8.  So the most that is ever held is about max(bound, live * BUDGET_LEAST), a third more where records that are
- *   read ahead are larger than what is left of a share, and what sessions write beyond.
+ *   read ahead are larger than what is left of a share, what sessions write beyond, and of each connection a request's head
+ *   that is not whole yet (--max-head-size: a smaller share would keep it from ever being).
  * Counted is what was allocated: what lanes keep, what tls/bio keeps unsent or has read ahead (ciphertext: 22 bytes more a
  * record), a session's writer.  Not counted: what OpenSSL has of a record that is not yet whole or not read to its end (at
  * most 17 KiB a connection), its state, the two buffers that all connections share, and what lies in the kernel: socket

@@ -22,13 +22,15 @@ struct channel_out {
 	char bytes[];
 };
 
-enum { CARRIES_FD = 1, CARRIES_PAYLOAD = 2 };
+enum { CARRIES_FD = 1, CARRIES_PAYLOAD = 2, MAY_CARRY_PAYLOAD = 4 };
 
 static const unsigned carries[ORDER_VERBS] = {
 	[ORDER_LINK] = CARRIES_FD,
 	[ORDER_MATERIAL] = CARRIES_FD,
 	[ORDER_RUN] = CARRIES_FD | CARRIES_PAYLOAD,
 	[ORDER_HOLD] = CARRIES_FD,
+	[ORDER_ACCESS] = CARRIES_FD,
+	[ORDER_LISTED] = MAY_CARRY_PAYLOAD,
 };
 
 int
@@ -188,7 +190,8 @@ order_fault(const struct order *o, size_t payload, const struct handoff_in *in)
 		return "it gave an order about a link that there is none";
 	if (!memchr(o->text, '\0', sizeof(o->text)))
 		return "it gave an order with an endless text";
-	if (!(carries[o->verb] & CARRIES_PAYLOAD) != (payload == 0))
+	if (!(carries[o->verb] & MAY_CARRY_PAYLOAD) &&
+	    !(carries[o->verb] & CARRIES_PAYLOAD) != (payload == 0))
 		return "it gave an order of the wrong length";
 	if (carries[o->verb] & CARRIES_FD ? in->fd == -1 && !in->starved
 					  : in->fd != -1 || in->starved)

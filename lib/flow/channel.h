@@ -22,21 +22,31 @@ enum order_verb {
 	ORDER_DRAIN,    /* take nothing new, finish, end */
 	ORDER_NOW,      /* end now */
 	ORDER_STATUS,   /* say it in the log */
+	ORDER_CUT,      /* text (a CCF_CONN_ID): cut that connection, if it is yours */
+	ORDER_LIST,     /* id (of the question), flags (LIST_*): which connections there are, and set your gauges */
+	ORDER_LEVEL,    /* value: the log level from now on */
+	ORDER_ACCESS,   /* fd: the access log, from now on */
 	ORDER_EXITED,   /* id, value (as waitpid has it): the COMMAND is over */
 	ORDER_FAILED,   /* id, value (-errno): the COMMAND could not be run */
 	/* to the master */
 	ORDER_UP,       /* text (what holds, in words): started, confined, ready for links */
 	ORDER_GREETED,  /* hub, value (links=, 0: not said) */
 	ORDER_GONE,     /* hub, flags (GONE_*) */
-	ORDER_RUN,      /* id, fd, payload (a conn message of wire/note: the environment): start the COMMAND on fd */
+	ORDER_RUN,      /* id, fd, flags (RUN_*), payload (a conn message of wire/note: the environment): start the COMMAND on fd */
 	ORDER_HANGUP,   /* id: SIGHUP to it */
 	ORDER_FORGET,   /* id: its end interests nobody */
+	ORDER_KILL,     /* id, value (SIGTERM or SIGKILL): to it */
+	ORDER_LISTED,   /* id (of the question), flags (LISTED_*), payload (struct conn_row, so many as there are, or none) */
+	ORDER_WAS_CUT,  /* text: that connection was ours, and is cut */
 	ORDER_HOLD,     /* id, fd: the worker's end of its stream, kept until it is over or hung up: a cut must not reach it as
 	                 * an end before the SIGHUP does, also when the worker dies */
 	ORDER_VERBS
 };
 
 enum { OVER_AT_ONCE = 1, OVER_BIDDEN = 2 }; /* bidden: the link of that name that ended last had said drain */
+enum { RUN_CGI = 1 }; /* the environment is a CGI program's (struct env's cgi) */
+enum { LIST_NO_ROWS = 1 }; /* the gauges, and an answer, are enough */
+enum { LISTED_ALL = 1 }; /* no more rows come */
 enum { GONE_GREETED = 1, GONE_BROKEN = 2, GONE_DRAINED = 4 };
 
 struct order {

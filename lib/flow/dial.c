@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "base/clock.h"
+#include "base/metrics.h"
 
 static void dial_needs(struct dial *, const struct endpoint_need *);
 
@@ -132,7 +133,11 @@ static void
 dial_tell(struct task *t)
 {
 	struct dial *d = (struct dial *)((char *)t - offsetof(struct dial, tell));
+	bool ok = d->ep.state == EP_CONNECTED;
 
+	metric_add(METRIC_DIALS, ok ? "ok" : "failed", 1);
+	if (ok)
+		metric_time(METRIC_DIAL_TIME, d->ep.took_resolve + d->ep.took_connect);
 	d->done(d);
 }
 

@@ -1,4 +1,4 @@
-/* flow/dial - an endpoint (net/endpoint) stepped by the reactor until it is connected or has failed. */
+/* flow/dial - an endpoint (net/endpoint) stepped by the reactor until it is connected or has failed, which is counted. */
 #ifndef FLOW_DIAL_H
 #define FLOW_DIAL_H
 

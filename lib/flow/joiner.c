@@ -8,9 +8,12 @@
 #include "base/env.h"
 #include "base/exit.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "base/text.h"
 #include "flow/handed.h"
 #include "flow/relay.h"
 #include "flow/room.h"
+#include "flow/rows.h"
 #include "flow/tell.h"
 #include "net/socket.h"
 #include "net/stream.h"
@@ -294,7 +297,9 @@ joiner_conn(struct joiner *joiner, struct link *l, const struct note *n, int fd)
 	if (j->next)
 		j->next->prev = &j->next;
 	joiner->list = j;
-	joiner->live++;
+	if (++joiner->live > joiner->peak)
+		joiner->peak = joiner->live;
+	metric_add(METRIC_TAKEN, NULL, 1);
 	if (fd != -1) {
 		reactor_watch(joiner->cfg.reactor, &j->watch, fd, joined_client_gone);
 		reactor_want(joiner->cfg.reactor, &j->watch, WATCH_HUP);
@@ -318,6 +323,15 @@ joiner_open(struct joiner *joiner, const struct joiner_config *cfg)
 	*joiner = (struct joiner){ .cfg = *cfg };
 }
 
+static void
+joined_cut(struct joined *j, const char *reason, int status)
+{
+	if (j->relay)
+		relay_cut(j->relay, reason, status);
+	else
+		joined_fail(j, reason, status, "us");
+}
+
 void
 joiner_cut_all(struct joiner *joiner, const char *reason, int status)
 {
@@ -325,9 +339,43 @@ joiner_cut_all(struct joiner *joiner, const char *reason, int status)
 
 	for (j = joiner->list; j; j = next) {
 		next = j->next;
-		if (j->relay)
-			relay_cut(j->relay, reason, status);
-		else
-			joined_fail(j, reason, status, "us");
+		joined_cut(j, reason, status);
 	}
+}
+
+/* ---- for the control socket ---- */
+
+bool
+joiner_cut(struct joiner *joiner, const char *conn)
+{
+	for (struct joined *j = joiner->list; j; j = j->next)
+		if (strcmp(j->tell.conn, conn) == 0) {
+			joined_cut(j, "control", CCF_CUT);
+			return true;
+		}
+	return false;
+}
+
+void
+joiner_rows(const struct joiner *joiner, struct text *t)
+{
+	struct conn_row row;
+
+	for (const struct joined *j = joiner->list; j; j = j->next) {
+		rows_from(&row, &j->tell, j->relay ? "joined" : "dialling");
+		if (j->relay)
+			rows_look(&row, j->relay, reactor_now(joiner->cfg.reactor));
+		rows_json(t, &row, 1);
+	}
+}
+
+void
+joiner_metrics(const struct joiner *joiner, struct text *t)
+{
+	static const enum metric which[] = { METRIC_TAKEN, METRIC_LIVE, METRIC_PEAK, METRIC_CLOSED,
+		METRIC_BYTES, METRIC_CONN_TIME, METRIC_DIALS, METRIC_DIAL_TIME, METRIC_LINES };
+
+	metric_set(METRIC_LIVE, joiner->live);
+	metric_set(METRIC_PEAK, joiner->peak);
+	metrics_print(t, metrics_here(), which, sizeof(which) / sizeof(which[0]));
 }

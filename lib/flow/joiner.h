@@ -6,6 +6,8 @@
 #include "flow/dial.h"
 #include "flow/hub.h"
 
+struct text;
+
 struct joiner_config {
 	struct reactor *reactor;
 	struct dialler *dialler;
@@ -21,13 +23,16 @@ struct joiner {
 	struct joiner_config cfg;
 	struct hub *hub[HUB_LINKS_MAX]; /* the sources */
 	unsigned n_hubs;
-	unsigned live;			/* connections we hold: dialling or joined */
+	unsigned live, peak;		/* connections we hold: dialling or joined; the most there ever were */
 	struct joined *list;
 };
 
 void joiner_open(struct joiner *, const struct joiner_config *);
 void joiner_conn(struct joiner *, struct link *, const struct note *, int fd); /* hub_ops.conn; takes fd */
 unsigned joiner_room(struct joiner *);	/* hub_ops.room */
+void joiner_rows(const struct joiner *, struct text *);	/* rows_json of those we hold */
+bool joiner_cut(struct joiner *, const char *conn);	/* the one with that id, reason "control": found and cut */
+void joiner_metrics(const struct joiner *, struct text *);
 void joiner_cut_all(struct joiner *, const char *reason, int status);
 
 #endif

@@ -194,21 +194,21 @@ lane_push(struct lane *l)
 }
 
 /* How much may be read for it now.  An eighth of the share is left to the other direction, so that
- * neither ever waits for the other's bytes to go; only a session can stop its own input, for its
- * output goes by itself.  0: nothing. */
+ * neither ever waits for the other's bytes to go; only what a session says stops its input, for
+ * that goes by itself (what it holds of a request goes when more of that comes).  0: nothing. */
 static size_t
 lane_room(const struct relay *r, const struct lane *l)
 {
 	size_t share = relay_share(r), most = share - share / 8, others, room;
-	bool session = l->to->tp->rfd == -1;
+	bool says = l->to->tp->rfd == -1 && (side_held(l->to, TP_READ) > 0 || lane_holds(&r->out));
 
 	if (share >= 8 * SCRATCH || l->discard)
 		return SCRATCH;
 	others = relay_held(r) - side_held(l->from, TP_READ);
 	room = share > others ? share - others : 0;
-	if (session && room < share / 16)
+	if (says && room < share / 16)
 		return 0;
-	if (!session && room < share / 8)
+	if (!says && room < share / 8)
 		room = share / 8;
 	room = room < most ? room : most;
 	return room < SCRATCH ? room : SCRATCH;
@@ -232,6 +232,7 @@ lane_copy(struct relay *r, struct lane *l)
 		return n;
 	if (l->discard) {
 		l->dropped += (uint64_t)n;
+		l->dropped_at = reactor_now(r->reactor);
 		return n;
 	}
 	put = to->ops->write(to, scratch, (size_t)n);
@@ -340,7 +341,8 @@ lane_source_failed(struct relay *r, struct lane *l, int error)
 	 * read never says EPIPE */
 	if (l->way == WAY_DIRECT && (error == -EPIPE || l->from == &r->b))
 		lane_refused(r, l, error);
-	else if (l->from == &r->b && r->cfg.indifferent && error == -ECONNRESET)
+	else if (l->from == &r->b && l->from->tp->rfd != -1 && r->cfg.indifferent &&
+		 error == -ECONNRESET)
 		/* it left with something unread; what it said has been read before this */
 		l->state = LANE_ENDING;
 	else if (l->discard && r->out.state == LANE_DONE && !l->from->tp->broken)

@@ -39,6 +39,7 @@ struct lane {
 	struct pipes *pipe;
 	size_t piped;
 	uint64_t dropped;
+	int64_t dropped_at;
 	int64_t moved_at;
 };
 
@@ -58,7 +59,8 @@ struct relay {
 	struct task task;
 	struct grave grave;
 	uint64_t took[2]; /* what the kernel had of a's and b's bytes when we last looked */
-	int64_t moved_at, looked_at, flush_by, linger_by;
+	int64_t moved_at, looked_at, flush_by;
+	int64_t linger_from; /* 0: it does not yet */
 	unsigned probe;
 };
 

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/exit.h"
+#include "base/fds.h"
 #include "base/log.h"
 #include "flow/master_parts.h"
 
@@ -165,6 +166,7 @@ worker_bury(struct master_worker *w)
 	w->dead = true;
 	channel_pump(&w->channel);
 	channel_close(&w->channel);
+	master_answers_for(w);
 	master_hang_up(w);
 	reactor_timer(w->of->cfg.reactor, &w->timer, CLOCK_NEVER);
 }
@@ -182,6 +184,9 @@ worker_ended(struct child *child, int wait_status)
 	began = m->up || w->was_up;
 	crashed = WIFSIGNALED(wait_status) || (!may && began);
 	m->crashed += crashed;
+	if (crashed)
+		metric_add(METRIC_DEATHS, NULL, 1);
+	metrics_keep(&m->gone, &m->pages[w->index].metrics);
 	master_lost_links(w, true);
 	if (began && !master_ending(m))
 		worker_out(w, wait_status);
@@ -225,6 +230,7 @@ worker_begin(const struct master_worker *w, int chan)
 	if (chan > 3)
 		close_range(3, (unsigned)chan - 1, 0);
 	close_range((unsigned)chan + 1, ~0U, 0);
+	metrics_use(&w->of->pages[w->index].metrics);
 	cfg->work(cfg->arg, w->index, chan, &w->of->pages[w->index]);
 	abort();
 }
@@ -270,6 +276,7 @@ worker_start(struct master_worker *w)
 		return;
 	}
 	master_give_material(m, w);
+	master_give_access(w);
 	master_lost_links(w, false);
 	master_hand_out(m);
 	master_say_over(w);
@@ -311,8 +318,9 @@ master_start(struct master *m, char *msg, size_t cap)
 static int
 master_new(struct master *m, const struct master_config *cfg)
 {
-	*m = (struct master){ .cfg = *cfg };
+	*m = (struct master){ .cfg = *cfg, .access = -1 };
 	TAILQ_INIT(&m->waiting);
+	TAILQ_INIT(&m->asks);
 	m->worker = calloc(cfg->workers, sizeof(*m->worker));
 	if (!m->worker)
 		return -ENOMEM;
@@ -429,9 +437,14 @@ worker_let_go(struct master_worker *w)
 void
 master_close(struct master *m)
 {
+	struct master_ask *a;
+
 	if (!m->worker)
 		return;
 	m->told = true;
+	while ((a = TAILQ_FIRST(&m->asks)))
+		master_unask(a);
+	fds_close(&m->access);
 	for (unsigned i = 0; i < m->names_open; i++)
 		name_close(&m->names[i]);
 	for (unsigned i = 0; i < m->cfg.workers; i++)

@@ -1,6 +1,7 @@
 /* What workers say.  A worker sees peers' bytes, so none of it is believed: who says what it cannot
  * mean has been taken over, or has lost its mind, and is killed. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,16 +55,16 @@ master_hang_up(struct master_worker *w)
 }
 
 static int
-run_start(struct master_worker *w, uint64_t id, const struct note *note, int fd)
+run_start(struct master_worker *w, const struct order *o, const struct note *note, int fd)
 {
 	struct starter *starter = w->of->cfg.starter;
 	struct master_run *run = calloc(1, sizeof(*run));
-	struct env env = { 0 };
+	struct env env = { .cgi = o->flags & RUN_CGI };
 	int rc = run ? note_env(note, &env) : -ENOMEM;
 
 	if (rc == 0) {
 		*run = (struct master_run){
-			.by = w, .started = { .ops = &run_ops, .id = id }, .held = -1
+			.by = w, .started = { .ops = &run_ops, .id = o->id }, .held = -1
 		};
 		rc = starter->ops->start(starter, &run->started, &env, fd);
 	}
@@ -91,7 +92,7 @@ heard_run(struct master_worker *w, const struct order *o, const char *payload, s
 	if (w->dead)
 		return NULL;
 	if (fd != -1)
-		rc = run_start(w, o->id, &note, fd);
+		rc = run_start(w, o, &note, fd);
 	if (rc < 0)
 		worker_tell(
 		    w, &(struct order){ .verb = ORDER_FAILED, .id = o->id, .value = rc }, -1);
@@ -106,6 +107,8 @@ heard_about_run(struct master_worker *w, const struct order *o, int *fd)
 	struct starter *starter = w->of->cfg.starter;
 	struct started *s = started_find(&w->runs, o->id);
 
+	if (o->verb == ORDER_KILL && o->value != SIGTERM && o->value != SIGKILL)
+		return "it wanted a COMMAND to get a signal that is not for it";
 	if (o->id == 0 || o->id > w->last_id)
 		return "it spoke of a COMMAND that there never was";
 	if (!s)
@@ -117,6 +120,8 @@ heard_about_run(struct master_worker *w, const struct order *o, int *fd)
 	} else if (o->verb == ORDER_HANGUP) {
 		starter->ops->hangup(starter, s);
 		fds_close(&run_of(s)->held);
+	} else if (o->verb == ORDER_KILL) {
+		starter->ops->kill(starter, s, o->value);
 	} else {
 		starter->ops->abandon(starter, s);
 		run_over(run_of(s));
@@ -192,8 +197,15 @@ master_heard(struct channel *c, const struct order *o, const char *payload, size
 		break;
 	case ORDER_HOLD:
 	case ORDER_HANGUP:
+	case ORDER_KILL:
 	case ORDER_FORGET:
 		wrong = heard_about_run(w, o, &fd);
+		break;
+	case ORDER_LISTED:
+		wrong = heard_listed(w, o, payload, len);
+		break;
+	case ORDER_WAS_CUT:
+		wrong = heard_was_cut(w, o);
 		break;
 	default:
 		wrong = "it gave an order that is for workers";

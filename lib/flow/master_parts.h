@@ -45,6 +45,12 @@ void master_lost_links(struct master_worker *, bool again);
 /* It is dead.  again: what we dial is not dialled before it is there again; else all are gone. */
 void master_say_over(struct master_worker *);       /* a new one: the names that are over */
 
+/* master_ask */
+void master_answers_for(struct master_worker *);    /* it is dead: it has no connections */
+void master_give_access(struct master_worker *);    /* the access log, if there is one */
+const char *heard_listed(struct master_worker *, const struct order *, const char *payload, size_t len);
+const char *heard_was_cut(struct master_worker *, const struct order *);
+
 /* master_hear */
 extern const struct channel_ops master_channel_ops;
 void master_hang_up(struct master_worker *);        /* its COMMANDs; their ends interest nobody */

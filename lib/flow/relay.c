@@ -75,14 +75,30 @@ relay_patience(const struct relay *r)
 								     : r->cfg.idle;
 }
 
+/* How long what nobody reads is waited for. */
+static int64_t
+relay_linger_by(const struct relay *r)
+{
+	const struct relay_linger *linger = &r->cfg.linger;
+	int64_t quiet, longest;
+
+	if (!linger->quiet)
+		return r->linger_from + RELAY_LINGER_MS;
+	quiet = clock_after(r->in.dropped_at, linger->quiet);
+	longest = clock_after(r->linger_from, linger->longest ? linger->longest : RELAY_LINGER_MS);
+	return quiet < longest ? quiet : longest;
+}
+
 /* A peer that takes nothing is not kept by what it says. */
 static int64_t
 relay_deadline(const struct relay *r)
 {
 	if (relay_lingers(r))
 		return r->moved_at + RELAY_LINGER_MS;
-	if (r->linger_by)
-		return r->linger_by;
+	if (r->linger_from)
+		return relay_linger_by(r);
+	if (r->cfg.b_has_deadlines && r->out.state == LANE_OPEN && !lane_holds(&r->out))
+		return CLOCK_NEVER;
 	return clock_after(lane_holds(&r->out) ? r->out.moved_at : r->moved_at, relay_patience(r));
 }
 
@@ -93,7 +109,7 @@ relay_due(const struct relay *r)
 {
 	int64_t deadline = relay_deadline(r), since = r->moved_at, look;
 
-	if (r->linger_by || relay_lingers(r))
+	if (deadline == CLOCK_NEVER || r->linger_from || relay_lingers(r))
 		return deadline;
 	if (r->looked_at >= since && r->a.unsent == 0 && r->b.unsent == 0)
 		return deadline;
@@ -305,6 +321,23 @@ relay_flush(struct relay *r)
 	relay_probe(r);
 }
 
+/* We have said all we had, and nobody reads what the peer says: it goes on for a while, so that no
+ * reset eats our last words. */
+static void
+relay_linger(struct relay *r)
+{
+	uint64_t bytes = r->cfg.linger.bytes ? r->cfg.linger.bytes : RELAY_LINGER_BYTES;
+	int64_t now = reactor_now(r->reactor);
+
+	if (!r->linger_from) {
+		r->linger_from = r->in.dropped_at = now;
+		r->in.dropped = 0;
+		reactor_timer(r->reactor, &r->timer, relay_linger_by(r));
+	}
+	if (r->in.dropped > bytes || now >= relay_linger_by(r))
+		r->in.state = LANE_DONE;
+}
+
 /* Is it over, or nearly?  True: there is nothing left to wait for here. */
 static bool
 relay_judge(struct relay *r)
@@ -325,16 +358,8 @@ relay_judge(struct relay *r)
 	}
 	if (r->cfg.indifferent && (r->b.hung || (r->b.tp->rfd == -1 && r->b.tp->ended)))
 		r->in.discard = true;
-	/* we have said all we had, and nobody reads what the peer says */
-	if (r->out.state == LANE_DONE && r->in.discard && r->in.state != LANE_DONE) {
-		if (!r->linger_by) {
-			r->linger_by = reactor_now(r->reactor) + RELAY_LINGER_MS;
-			r->in.dropped = 0;
-			reactor_timer(r->reactor, &r->timer, r->linger_by);
-		}
-		if (r->in.dropped > RELAY_LINGER_BYTES || reactor_now(r->reactor) >= r->linger_by)
-			r->in.state = LANE_DONE;
-	}
+	if (r->out.state == LANE_DONE && r->in.discard && r->in.state != LANE_DONE)
+		relay_linger(r);
 	if (r->in.state != LANE_DONE || r->out.state != LANE_DONE)
 		return false;
 	relay_flush(r);
@@ -386,8 +411,9 @@ relay_step(struct relay *r)
 	if (r->unheard && !says && r->out.state == LANE_OPEN && !lane_holds(&r->out))
 		relay_fail(r, &r->b, r->unheard);
 	more |= says;
-	/* a session that was full has been emptied, and raises no event */
-	if (r->b.tp->rfd == -1 && (lane_holds(&r->in) || r->in.stopped) && !lane_holds(&r->out))
+	/* what stopped a session's input is gone (lane_room); one that takes more than it did kicks
+	 */
+	if (r->b.tp->rfd == -1 && r->in.stopped && !lane_holds(&r->out))
 		more = true;
 	if (r->cfg.charge)
 		relay_account(r);
@@ -425,7 +451,7 @@ relay_timer(struct timer *t)
 	}
 	if (reactor_now(r->reactor) < relay_due(r))
 		reactor_timer(r->reactor, &r->timer, relay_due(r));
-	else if (r->linger_by)
+	else if (r->linger_from)
 		relay_step(r);
 	else if (relay_lingers(r)) {
 		r->out.state = LANE_ENDING;
@@ -554,6 +580,17 @@ size_t
 relay_share(const struct relay *r)
 {
 	return r->cfg.charge ? budget_share(r->cfg.charge) : SIZE_MAX;
+}
+
+void
+relay_look(const struct relay *r, struct relay_view *ret)
+{
+	*ret = (struct relay_view){ .moved_at = r->moved_at };
+	if (r->state == RELAY_OVER)
+		return;
+	ret->in = r->a.tp->in;
+	ret->out = r->a.tp->out;
+	ret->held = relay_held(r);
 }
 
 size_t

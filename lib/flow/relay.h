@@ -45,6 +45,12 @@ enum relay_peer_end {   /* what the end of a's stream says, while b has not ende
 	RELAY_PEER_GONE, /* it is over: what b still has is not for this peer (relay_rest) */
 };
 
+struct relay_linger {       /* it is over when the first of them is */
+	int64_t quiet;      /* ms without a byte (0: RELAY_LINGER_MS from the beginning, whatever comes) */
+	int64_t longest;    /* ms, from the beginning (0: RELAY_LINGER_MS) */
+	uint64_t bytes;     /* 0: RELAY_LINGER_BYTES */
+};
+
 struct relay_config {
 	struct transport *a, *b; /* taken */
 	struct relay_hooks a_hooks, b_hooks;
@@ -54,6 +60,9 @@ struct relay_config {
 	enum relay_peer_end peer_end;
 	bool bare_is_cut; /* an end of stream without close_notify is a cut */
 	int64_t idle, half_close, flush; /* ms, -1: none.  idle is also how long a may take nothing of what is there for it */
+	bool b_has_deadlines; /* b (a session) ends it by itself when nothing is said: idle and half_close count only while a
+	                       * does not take what is there for it */
+	struct relay_linger linger; /* after our end of stream, where nobody reads what a still says; 0: the usual */
 	struct charge *charge; /* what is held is told to it (flow/budget), and is 0 before done(); NULL: no budget */
 	const void *first; /* bytes for a that come before b's (copied), or NULL */
 	size_t first_len;
@@ -75,5 +84,12 @@ size_t relay_share(const struct relay *); /* how many bytes it may hold; SIZE_MA
 size_t relay_rest(const struct relay *, char *to, size_t cap);
 /* In done(): bytes read from b that a never took (keep_b), at most RELAY_REST_MAX. */
 #define RELAY_REST_MAX (128 * 1024)
+
+struct relay_view {         /* a live one, as it is now */
+	uint64_t in, out;   /* plaintext bytes from and to the peer */
+	int64_t moved_at;   /* clock_ms: when a byte moved last */
+	size_t held;        /* bytes of memory */
+};
+void relay_look(const struct relay *, struct relay_view *ret);
 
 #endif

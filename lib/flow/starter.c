@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/env.h"
+#include "base/metrics.h"
 
 int
 started_cmp(const struct started *a, const struct started *b)
@@ -42,6 +43,8 @@ here_start(struct starter *by, struct started *s, const struct env *env, int fd)
 	int rc = envp ? children_start(h->children, &s->child, &spawn, here_exited) : -ENOMEM;
 
 	free(envp);
+	if (!env->cgi) /* of those flow/cgi counts how they end */
+		metric_add(METRIC_COMMANDS, rc < 0 ? "failed" : "ok", 1);
 	if (rc == 0)
 		s->by = by;
 	return rc;
@@ -56,6 +59,14 @@ here_hangup(struct starter *by, struct started *s)
 }
 
 static void
+here_kill(struct starter *by, struct started *s, int signo)
+{
+	(void)by;
+	if (s->by)
+		kill(s->child.pid, signo);
+}
+
+static void
 here_abandon(struct starter *by, struct started *s)
 {
 	if (s->by)
@@ -66,6 +77,7 @@ here_abandon(struct starter *by, struct started *s)
 static const struct starter_ops here_ops = {
 	.start = here_start,
 	.hangup = here_hangup,
+	.kill = here_kill,
 	.abandon = here_abandon,
 };
 

@@ -37,6 +37,7 @@ struct starter_ops {
 	void (*hold)(struct starter *, struct started *, int fd);
 	/* fd (borrowed): our end of its stream, which must not end before hangup() has reached it.  NULL: it cannot. */
 	void (*hangup)(struct starter *, struct started *);  /* SIGHUP; legal when it is over */
+	void (*kill)(struct starter *, struct started *, int signo); /* SIGTERM or SIGKILL; legal when it is over */
 	void (*abandon)(struct starter *, struct started *); /* its end interests nobody; legal when it is over */
 };
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 void
 tell_from(struct tell *t, const struct env *env)
@@ -63,6 +64,11 @@ tell_closed(
 		{ 0 },
 	};
 
+	metric_add(METRIC_CLOSED, reason, 1);
+	metric_add(METRIC_BYTES, "in", in);
+	metric_add(METRIC_BYTES, "out", out);
+	if (t->since)
+		metric_time(METRIC_CONN_TIME, us);
 	if (status > 0)
 		snprintf(said, sizeof(said), ", status %d", status);
 	log_event(level, &who, "close", facts,

@@ -1,4 +1,4 @@
-/* flow/tell - the two lines every connection gets in the log: one when it opens, one when it closes. */
+/* flow/tell - the two lines every connection gets in the log: one when it opens, one when it closes, which is counted. */
 #ifndef FLOW_TELL_H
 #define FLOW_TELL_H
 
@@ -24,6 +24,6 @@ void tell_from(struct tell *, const struct env *); /* CCF_CONN_ID, CCF_INTERFACE
 struct log_who tell_who(const struct tell *);	   /* borrows */
 void tell_open(const struct tell *, const char *what);
 void tell_closed(const struct tell *, const char *reason, int status, const char *by, uint64_t in, uint64_t out);
-/* "closed: done, by peer, 12 bytes in, 34 out, after 1.234 s" */
+/* "closed: done, by peer, 12 bytes in, 34 out, after 1.234 s"; and counts it (base/metrics) */
 
 #endif

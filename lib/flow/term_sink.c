@@ -10,11 +10,14 @@
 #include "base/exit.h"
 #include "base/log.h"
 #include "base/transport.h"
-#include "flow/conn.h"
 #include "flow/term.h"
 #include "net/stream.h"
+#include "session/session.h"
 
-#define REAP_MS 1000 /* a COMMAND closed its end: how long its exit status is waited for */
+#define LINGER_QUIET_MS 2000
+#define LINGER_MS	30000
+#define LINGER_BYTES	(64 * 1024 * 1024)
+#define REAP_MS		1000 /* a COMMAND closed its end: how long its exit status is waited for */
 
 static const struct link_conn_ops down_ops;
 
@@ -70,6 +73,24 @@ term_why(const struct term *t, const struct relay_end *end)
 	return "the server ended without close_notify, so what came may not be all";
 }
 
+/* A session that refuses says why; what the peer does about it comes after that. */
+static void
+term_heed_session(struct term *t)
+{
+	bool bare = strcmp(t->end.reason, "no-close-notify") == 0;
+	bool broke = strcmp(t->end.by, "inner") == 0; /* the session itself */
+
+	if (!t->said.reason)
+		return;
+	t->end.reason = t->said.reason;
+	if (t->end.status == 0 || bare || broke) {
+		t->end.status = t->said.status;
+		t->end.by = "us";
+	}
+	if (t->of->cfg.http && strcmp(t->said.reason, "capped") == 0)
+		metric_add(METRIC_HTTP_CAPPED, NULL, 1);
+}
+
 static void
 term_relayed(void *arg, const struct relay_end *end)
 {
@@ -77,6 +98,7 @@ term_relayed(void *arg, const struct relay_end *end)
 	const char *why = term_why(t, end);
 
 	t->relay = NULL;
+	t->session = NULL;
 	t->handed.relay = t->source.relay = NULL;
 	reactor_timer(t->of->cfg.reactor, &t->timer, CLOCK_NEVER);
 	reactor_timer(t->of->cfg.reactor, &t->life, CLOCK_NEVER);
@@ -84,6 +106,8 @@ term_relayed(void *arg, const struct relay_end *end)
 	t->end = *end;
 	t->end.why = NULL; /* it is borrowed */
 	t->tell.why = why ? strdup(why) : NULL;
+	http_leave(&t->http);
+	term_heed_session(t);
 	term_heed_status(t);		/* its end came first */
 	if (t->started.by && t->single) /* its status is ours: wait for it */
 		return;
@@ -112,33 +136,28 @@ source_announce(void *arg)
 	return link_eof(&((struct term *)arg)->up);
 }
 
+/* Of rc, what b is and is like has been said. */
 static int
-term_relay(
-    struct term *t, struct transport *inner, const struct relay_hooks *hooks, bool indifferent)
+term_relay(struct term *t, struct relay_config *rc)
 {
 	const struct terminator_config *cfg = &t->of->cfg;
-	struct relay_config rc = { .a = t->tp,
-		.b = inner,
-		.indifferent = indifferent,
-		.idle = cfg->idle,
-		.half_close = cfg->half_close,
-		.flush = cfg->flush,
-		.charge = &t->charge,
-		.bare_is_cut = cfg->require_close_notify,
-		.stdio = cfg->sink == TERM_TO_STDIO,
-		.done = term_relayed,
-		.arg = t };
 	int err;
 
+	rc->a = t->tp;
+	rc->idle = cfg->idle;
+	rc->half_close = cfg->half_close;
+	rc->flush = cfg->flush;
+	rc->charge = &t->charge;
+	rc->bare_is_cut = cfg->require_close_notify;
+	rc->done = term_relayed;
+	rc->arg = t;
 	if (t->source.conn)
-		rc.a_hooks = (struct relay_hooks){
+		rc->a_hooks = (struct relay_hooks){
 			.is_end = source_is_end, .announce = source_announce, .arg = t
 		};
-	if (hooks)
-		rc.b_hooks = *hooks;
 	reactor_forget(cfg->reactor, &t->watch);
 	reactor_timer(cfg->reactor, &t->timer, CLOCK_NEVER);
-	err = relay_start(&t->relay, cfg->reactor, &rc);
+	err = relay_start(&t->relay, cfg->reactor, rc);
 	if (err < 0)
 		return err;
 	t->outer = t->tp;
@@ -148,34 +167,87 @@ term_relay(
 	return 0;
 }
 
+/* Of rc, all but b has been said. */
+static void
+term_relay_b(struct term *t, struct relay_config *rc, int rfd, int wfd, bool owns)
+{
+	int err = stream_new(rfd, wfd, owns, &rc->b);
+
+	if (err < 0 && owns)
+		close(rfd);
+	else if (err == 0 && (err = term_relay(t, rc)) < 0)
+		rc->b->ops->close(rc->b, true);
+	if (err < 0)
+		term_fail(t, "no-memory", CCF_SYSTEM, "us");
+}
+
 static void
 term_relay_fd(struct term *t, int fd, const struct relay_hooks *hooks, bool indifferent)
 {
-	struct transport *inner = NULL;
-	int rc = stream_new(fd, fd, true, &inner);
+	struct relay_config rc = { .indifferent = indifferent };
 
-	if (rc < 0)
-		close(fd);
-	else if ((rc = term_relay(t, inner, hooks, indifferent)) < 0)
-		inner->ops->close(inner, true);
-	if (rc < 0)
+	if (hooks)
+		rc.b_hooks = *hooks;
+	term_relay_b(t, &rc, fd, fd, true);
+}
+
+/* ---- a session ---- */
+
+static void
+term_relay_session(struct term *t, struct conn_config *conn)
+{
+	struct relay_config rc = { .indifferent = true,
+		.b_has_deadlines = conn->first != CLOCK_NEVER || t->of->cfg.http };
+	int err;
+
+	if (t->of->cfg.http) /* so that who writes all before it reads sees why it was refused */
+		rc.linger = (struct relay_linger){
+			.quiet = LINGER_QUIET_MS, .longest = LINGER_MS, .bytes = LINGER_BYTES
+		};
+	conn->reactor = t->of->cfg.reactor;
+	conn->env = &t->env;
+	conn->said = &t->said;
+	err = conn_session(&rc.b, conn);
+	if (err == 0 && (err = term_relay(t, &rc)) < 0)
+		rc.b->ops->close(rc.b, true);
+	if (err < 0) {
 		term_fail(t, "no-memory", CCF_SYSTEM, "us");
+		return;
+	}
+	conn_attach(rc.b, t->relay);
+	t->session = rc.b;
+	if (t->of->draining)
+		conn_drain(t->session);
 }
 
 void
 term_to_session(struct term *t)
 {
 	const struct terminator_config *cfg = &t->of->cfg;
-	bool capped = env_get(&t->env, "CCF_CAPPED") != NULL;
-	struct transport *inner;
-	int rc = conn_session(&inner, capped ? cfg->capped : cfg->session, &t->env);
+	struct conn_config conn = { .ops = cfg->session, .first = CLOCK_NEVER };
 
-	if (rc == 0 && (rc = term_relay(t, inner, NULL, true)) < 0)
-		inner->ops->close(inner, true);
-	if (rc < 0)
-		term_fail(t, "no-memory", CCF_SYSTEM, "us");
-	else
-		conn_attach(inner, t->relay);
+	if (env_get(&t->env, "CCF_CAPPED"))
+		conn.ops = &session_capped;
+	else if (cfg->http) {
+		const struct http_config *http = &cfg->http->cfg;
+
+		http_join(cfg->http, &t->http, &t->env, &t->tell);
+		conn.arg = &t->http.setup;
+		conn.first = clock_after(
+		    t->accepted, http->request_timeout >= 0 ? http->request_timeout : http->idle);
+	}
+	term_relay_session(t, &conn);
+}
+
+void
+term_to_capped(struct term *t)
+{
+	const struct terminator_config *cfg = &t->of->cfg;
+	struct conn_config conn = { .ops = &session_capped,
+		.arg = (void *)(uintptr_t)cfg->capped, /* it only reads it */
+		.first = clock_after(t->accepted, cfg->capped_first) };
+
+	term_relay_session(t, &conn);
 }
 
 /* ---- standard input and output ---- */
@@ -183,13 +255,9 @@ term_to_session(struct term *t)
 void
 term_to_stdio(struct term *t)
 {
-	struct transport *inner = NULL;
-	int rc = stream_new(STDIN_FILENO, STDOUT_FILENO, false, &inner);
+	struct relay_config rc = { .stdio = true };
 
-	if (rc == 0 && (rc = term_relay(t, inner, NULL, false)) < 0)
-		inner->ops->close(inner, true);
-	if (rc < 0)
-		term_fail(t, "no-memory", CCF_SYSTEM, "us");
+	term_relay_b(t, &rc, STDIN_FILENO, STDOUT_FILENO, false);
 }
 
 /* ---- a COMMAND ---- */

@@ -11,8 +11,10 @@
 #include "base/exit.h"
 #include "base/log.h"
 #include "base/transport.h"
+#include "flow/conn.h"
 #include "flow/master.h"
 #include "flow/room.h"
+#include "flow/rows.h"
 #include "flow/term.h"
 #include "net/socket.h"
 
@@ -56,6 +58,7 @@ term_free(struct term *t)
 	budget_leave(&t->charge);
 	handed_close(&t->handed);
 	handed_close(&t->source);
+	http_leave(&t->http);
 	link_forget(&t->up);
 	link_forget(&t->down);
 	if (t->state == TERM_WAITING)
@@ -108,8 +111,10 @@ term_cut(struct term *t, const char *reason, int status)
 		relay_cut(t->relay, reason, status);
 	else if (t->end.reason)
 		term_over(t, t->end.reason, t->end.status, t->end.by, t->end.in, t->end.out);
-	else
+	else {
+		term_count_unshaken(t, "other");
 		term_fail(t, reason, status, "us");
+	}
 }
 
 /* Was it a shortage of descriptors?  Then that ends it, and the source is asked for nothing more
@@ -148,144 +153,7 @@ static const struct link_conn_ops up_ops = {
 	.lost = up_kick,
 };
 
-/* ---- the handshake ---- */
-
-static void
-term_shaken(struct term *t)
-{
-	struct terminator *of = t->of;
-	char what[160];
-	const char *version, *cipher;
-
-	if (t->tp->ops->facts)
-		t->tp->ops->facts(t->tp, &t->env);
-	version = env_get(&t->env, "SSL_PROTOCOL");
-	cipher = env_get(&t->env, "SSL_CIPHER");
-	if (version && cipher)
-		snprintf(what, sizeof(what), "open, %.32s %.96s", version, cipher);
-	tell_open(&t->tell, version && cipher ? what : "open");
-	switch (of->cfg.sink) {
-	case TERM_TO_SESSION:
-		term_to_session(t);
-		break;
-	case TERM_TO_COMMAND:
-		term_to_command(t);
-		break;
-	case TERM_TO_STDIO:
-		term_to_stdio(t);
-		break;
-	case TERM_TO_HUB:
-		/* Until the sink has answered not a byte is read; the client is watched, and its
-		 * deadline runs. */
-		reactor_want(of->cfg.reactor, &t->watch, WATCH_HUP);
-		term_enter(t, TERM_WAITING);
-		TAILQ_INSERT_TAIL(&of->waiting, t, waiter);
-		if (TAILQ_FIRST(&of->waiting) == t)
-			term_to_hub(t);
-		break;
-	}
-}
-
-/* What became of the handshake, in one line; floods of them are summed up. */
-static void
-term_say_unshaken(struct term *t, const char *event, const char *what, const char *why)
-{
-	static struct log_class class = { .name = "failed handshakes" };
-	struct log_who who = tell_who(&t->tell);
-
-	if (log_admit(&class, reactor_now(t->of->cfg.reactor)))
-		log_event(t->of->cfg.loud ? LOG_L_ERROR : LOG_L_INFO, &who, event, NULL, "%s%s%s",
-		    what, why ? ": " : "", why ? why : "");
-	else
-		t->tell.hushed = true;
-	t->tell.loud = false; /* that was loud enough */
-}
-
-static const char *
-term_reason(const struct term *t)
-{
-	return t->tp->ops->reason ? t->tp->ops->reason(t->tp) : NULL;
-}
-
-static void
-term_unshaken(struct term *t, int rc)
-{
-	const char *why = term_reason(t);
-	int status = rc == -EKEYREJECTED  ? CCF_PEER_CERT
-		     : rc == -EKEYREVOKED ? CCF_PEER_PIN
-					  : CCF_HANDSHAKE;
-	bool alert = rc == -EPROTO || status != CCF_HANDSHAKE; /* else no FIN */
-
-	term_say_unshaken(t, "handshake-failed", "handshake failed", why ? why : strerror(-rc));
-	reactor_forget(t->of->cfg.reactor, &t->watch);
-	if (alert)
-		socket_leave(t->tp->rfd); /* it shall arrive */
-	t->tp->ops->close(t->tp, !alert);
-	t->tp = NULL;
-	term_fail(t, "handshake-failed", status, "peer");
-}
-
-/* Until the relay does it. */
-static void
-term_account(struct term *t)
-{
-	const struct transport_ops *ops = t->tp->ops;
-
-	if (ops->held)
-		budget_hold(
-		    &t->charge, ops->held(t->tp, TP_READ) + ops->held(t->tp, TP_WRITE), false);
-}
-
-static void
-term_shake(struct term *t)
-{
-	int rc = t->tp->ops->handshake(t->tp);
-	unsigned want;
-
-	term_account(t);
-	if (rc == 0)
-		term_shaken(t);
-	else if (rc == -EAGAIN) {
-		want = t->tp->ops->want(t->tp, TP_READ | TP_WRITE);
-		reactor_want(t->of->cfg.reactor, &t->watch,
-		    (want & TP_READ ? WATCH_READ : 0) | (want & TP_WRITE ? WATCH_WRITE : 0));
-	} else
-		term_unshaken(t, rc);
-}
-
-static void
-term_ready(struct watch *w, uint32_t got)
-{
-	struct term *t = (struct term *)((char *)w - offsetof(struct term, watch));
-
-	if (got & (WATCH_READ | WATCH_HUP | WATCH_ERR))
-		t->tp->ready |= TP_READ;
-	if (got & (WATCH_WRITE | WATCH_HUP | WATCH_ERR))
-		t->tp->ready |= TP_WRITE;
-	if (t->state == TERM_SHAKING)
-		term_shake(t);
-	else if (got & (WATCH_HUP | WATCH_ERR))
-		term_fail(t, "client-gone", CCF_CUT, "peer");
-}
-
-static void
-term_late(struct timer *timer)
-{
-	struct term *t = (struct term *)((char *)timer - offsetof(struct term, timer));
-	struct log_who who = tell_who(&t->tell);
-
-	if (t->state == TERM_SHAKING) {
-		term_say_unshaken(t, "handshake-timeout",
-		    "handshake not finished in time (--handshake-timeout)", term_reason(t));
-		term_fail(t, "handshake-timeout", CCF_DEADLINE, "us");
-	} else {
-		log_event(LOG_L_INFO, &who, "sink-timeout", NULL,
-		    "%s in time (--handshake-timeout)",
-		    t->state == TERM_WAITING ? "no consumer had room"
-					     : "the consumer did not answer");
-		term_fail(t, "no-answer", CCF_DEADLINE, "us");
-	}
-}
+/* ---- its lifetime ---- */
 
 static void
 term_spent(struct timer *timer)
@@ -324,6 +192,7 @@ charge_unsent(const struct charge *c)
 static void
 charge_slow(struct charge *c)
 {
+	metric_add(METRIC_SLOW, NULL, 1);
 	term_cut(term_of_charge(c), "slow", CCF_DEADLINE);
 }
 
@@ -359,38 +228,14 @@ term_new(struct terminator *of)
 	t->life.fire = term_spent;
 	budget_join(of->cfg.max_buffered ? &of->budget : NULL, &t->charge, &charge_ops);
 	TAILQ_INSERT_TAIL(&of->all, t, link);
-	of->live++;
+	metric_add(METRIC_TAKEN, NULL, 1);
+	if (++of->live > of->peak)
+		of->peak = of->live;
 	if (of->cfg.page) {
 		of->cfg.page->live = of->live;
 		of->cfg.page->accepted++;
 	}
 	return t;
-}
-
-/* The deadline counts from accept, wherever that was. */
-static void
-term_begin(struct term *t, int rfd)
-{
-	const struct terminator_config *cfg = &t->of->cfg;
-	const char *accepted = env_get(&t->env, "CCF_ACCEPTED");
-	int64_t now = reactor_now(cfg->reactor),
-		since = accepted ? strtoll(accepted, NULL, 10) : now;
-
-	if (since > now || since <= 0)
-		since = now;
-	env_unset_prefix(&t->env, "SSL_"); /* what tls/facts says, nobody else may say */
-	env_unset_prefix(&t->env, "CCF_CLIENT_");
-	env_unset_prefix(&t->env, "CCF_SERVER_");
-	env_unset(&t->env, "CCF_ALPN");
-	tell_from(&t->tell, &t->env);
-	reactor_timer(cfg->reactor, &t->timer, clock_after(since, cfg->handshake));
-	reactor_timer(cfg->reactor, &t->life, clock_after(since, cfg->lifetime));
-	reactor_watch(cfg->reactor, &t->watch, rfd, term_ready);
-	t->tp->ready = TP_READ | TP_WRITE;
-	if (t->of->no_sink) /* it was on its way to us */
-		term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
-	else
-		term_shake(t);
 }
 
 void
@@ -437,10 +282,21 @@ terminator_single(struct terminator *of, int rfd, int wfd, const struct env *env
 	return 0;
 }
 
+/* The hub that the connections, or their requests, go to; or NULL. */
+static struct hub *
+terminator_hub(const struct terminator *of)
+{
+	const struct http *http = of->cfg.http;
+
+	if (of->cfg.sink == TERM_TO_HUB)
+		return of->cfg.to;
+	return http && http->cfg.to == HTTP_GUARD ? http->cfg.guard.hub : NULL;
+}
+
 unsigned
 terminator_room(struct terminator *of)
 {
-	if (!of->ready || (of->cfg.sink == TERM_TO_HUB && !of->had_credit))
+	if (!of->ready || (terminator_hub(of) && !of->had_credit))
 		return 0;
 	if (of->cfg.max_buffered && !budget_room(&of->budget))
 		return 0;
@@ -451,10 +307,13 @@ terminator_room(struct terminator *of)
 void
 terminator_update(struct terminator *of)
 {
+	struct hub *hub = terminator_hub(of);
 	struct term *t, *last = NULL;
 
-	if (of->cfg.sink == TERM_TO_HUB && hub_ready(of->cfg.to))
+	if (hub && hub_ready(hub))
 		of->had_credit = true;
+	if (of->cfg.http)
+		http_update(of->cfg.http);
 	while ((t = TAILQ_FIRST(&of->waiting)) && t != last && hub_ready(of->cfg.to)) {
 		last = t;
 		term_to_hub(t);
@@ -469,10 +328,83 @@ terminator_no_sink(struct terminator *of)
 	struct term *t, *next;
 
 	of->no_sink = true;
+	if (of->cfg.http) {
+		http_no_sink(of->cfg.http);
+		return;
+	}
 	TAILQ_FOREACH_SAFE(t, &of->all, link, next)
 		if (t->state != TERM_MOVING)
 			term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
 }
+
+void
+terminator_drain(struct terminator *of)
+{
+	struct term *t, *next;
+
+	of->draining = true;
+	TAILQ_FOREACH_SAFE(t, &of->all, link, next)
+		if (t->session)
+			conn_drain(t->session);
+}
+
+/* ---- what is so now ---- */
+
+static void
+term_row(const struct term *t, struct conn_row *row)
+{
+	static const char *const word[] = { "handshake", "waiting", "asked", "open" };
+	const char *version = env_get(&t->env, "SSL_PROTOCOL"),
+		   *cipher = env_get(&t->env, "SSL_CIPHER");
+
+	rows_from(row, &t->tell, word[t->state]);
+	if (version && cipher)
+		snprintf(row->tls, sizeof(row->tls), "%s %s", version, cipher);
+	if (t->relay)
+		rows_look(row, t->relay, reactor_now(t->of->cfg.reactor));
+	else {
+		row->idle_ms = row->age_ms;
+		row->held = t->charge.held;
+	}
+}
+
+unsigned
+terminator_rows(const struct terminator *of, unsigned from, struct conn_row *rows, unsigned cap)
+{
+	const struct term *t;
+	unsigned at = 0, n = 0;
+
+	TAILQ_FOREACH(t, &of->all, link)
+		if (at++ >= from && n < cap)
+			term_row(t, &rows[n++]);
+	return n;
+}
+
+bool
+terminator_cut(struct terminator *of, const char *conn, const char *reason, int status)
+{
+	struct term *t;
+
+	TAILQ_FOREACH(t, &of->all, link)
+		if (strcmp(t->tell.conn, conn) == 0) {
+			term_cut(t, reason, status);
+			return true;
+		}
+	return false;
+}
+
+void
+terminator_gauges(const struct terminator *of)
+{
+	metric_set(METRIC_LIVE, of->live);
+	metric_set(METRIC_PEAK, of->peak);
+	metric_set(METRIC_BUFFERED, of->budget.held);
+	metric_set(METRIC_BUFFER_LIMIT, (uint64_t)of->cfg.max_buffered);
+	if (of->cfg.http)
+		http_gauges(of->cfg.http);
+}
+
+/* ---- the end of all ---- */
 
 void
 terminator_cut_all(struct terminator *of, const char *reason, int status)

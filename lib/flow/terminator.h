@@ -6,7 +6,10 @@
 #include "flow/budget.h"
 #include "flow/hub.h"
 
+struct capped;
+struct conn_row;
 struct env;
+struct http;
 struct page;
 struct relay_end;
 struct session_ops;
@@ -23,7 +26,11 @@ struct terminator_config {
 	struct hub *to;			/* TERM_TO_HUB */
 	struct starter *starter;	/* TERM_TO_COMMAND */
 	const char *command;		/* its name, for messages */
-	const struct session_ops *session, *capped; /* TERM_TO_SESSION */
+	const struct session_ops *session; /* TERM_TO_SESSION */
+	struct http *http;              /* TERM_TO_SESSION with session_http1: what becomes of requests; else NULL */
+	const struct capped *capped;    /* what a connection above the soft cap is told at its first bytes, in place of going to
+	                                 * the sink; NULL: it goes there, but a session is closed */
+	int64_t capped_first;           /* ms from accept to those bytes, -1: idle's */
 	int64_t handshake, idle, half_close, flush; /* ms, -1: none */
 	int64_t lifetime;     /* of a connection from its accept, ms, -1: none */
 	int64_t max_buffered; /* bytes held for all connections of this process (flow/budget); 0: no limit */
@@ -45,7 +52,8 @@ struct terminator {
 	bool ready;	 /* a certificate is there: the owner sets it, then calls terminator_update */
 	bool had_credit; /* the sink has granted once */
 	bool no_sink;	 /* the sink has ended for good */
-	unsigned live;
+	bool draining;   /* terminator_drain was called */
+	unsigned live, peak;
 	struct budget budget;
 	TAILQ_HEAD(term_list, term) all;
 	TAILQ_HEAD(term_waiters, term) waiting; /* for credit of the sink */
@@ -59,6 +67,11 @@ int terminator_single(struct terminator *, int rfd, int wfd, const struct env *)
 unsigned terminator_room(struct terminator *); /* hub_ops.room of each source */
 void terminator_update(struct terminator *);   /* credit of the sink, or ready, changed */
 void terminator_no_sink(struct terminator *);  /* the sink has ended for good: resets who has none yet */
+unsigned terminator_rows(const struct terminator *, unsigned from, struct conn_row *rows, unsigned cap);
+/* The connections from the from-th on, oldest first: how many were filled in. */
+bool terminator_cut(struct terminator *, const char *conn, const char *reason, int status); /* that id: found, and cut */
+void terminator_gauges(const struct terminator *); /* sets base/metrics' gauges to what is so now */
+void terminator_drain(struct terminator *);    /* we are ending: no request more on a connection than the one under way */
 void terminator_cut_all(struct terminator *, const char *reason, int status);
 
 #endif

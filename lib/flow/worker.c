@@ -6,9 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/log.h"
 #include "flow/room.h"
+#include "flow/rows.h"
 #include "wire/note.h"
+
+#define ROWS_AT_ONCE 128 /* of a list: they fit in a packet */
 
 static struct worker *
 worker_of(struct channel *c)
@@ -36,7 +40,9 @@ remote_start(struct starter *by, struct started *s, const struct env *env, int f
 {
 	static char packet[NOTE_MAX];
 	struct worker *w = worker_of_starter(by);
-	struct order o = { .verb = ORDER_RUN, .id = w->last_id + 1 };
+	struct order o = {
+		.verb = ORDER_RUN, .id = w->last_id + 1, .flags = env->cgi ? RUN_CGI : 0
+	};
 	struct note note = { .verb = NOTE_CONN, .id = o.id };
 	ssize_t len = note_print(&note, env, packet, sizeof(packet));
 	int rc = len < 0 ? (int)len : channel_say(&w->channel, &o, packet, (size_t)len, fd);
@@ -68,6 +74,14 @@ remote_hangup(struct starter *by, struct started *s)
 }
 
 static void
+remote_kill(struct starter *by, struct started *s, int signo)
+{
+	if (s->by)
+		worker_say(worker_of_starter(by),
+		    &(struct order){ .verb = ORDER_KILL, .id = s->id, .value = signo });
+}
+
+static void
 remote_abandon(struct starter *by, struct started *s)
 {
 	struct worker *w = worker_of_starter(by);
@@ -83,6 +97,7 @@ static const struct starter_ops remote_ops = {
 	.start = remote_start,
 	.hold = remote_hold,
 	.hangup = remote_hangup,
+	.kill = remote_kill,
 	.abandon = remote_abandon,
 };
 
@@ -166,6 +181,50 @@ worker_heard_over(struct hub *h, uint32_t flags)
 	hub_name_over(h, flags & OVER_AT_ONCE);
 }
 
+/* ---- questions ---- */
+
+static void
+worker_cut(struct worker *w, const struct order *o)
+{
+	struct order was = { .verb = ORDER_WAS_CUT };
+
+	memcpy(was.text, o->text, sizeof(was.text));
+	if (w->ops->cut && w->ops->cut(w, o->text))
+		worker_say(w, &was);
+}
+
+/* All in one turn: nobody comes or goes between two of its packets. */
+static void
+worker_list(struct worker *w, const struct order *o)
+{
+	static struct conn_row rows[ROWS_AT_ONCE];
+	struct order listed = { .verb = ORDER_LISTED, .id = o->id };
+	unsigned from = 0, n;
+
+	if (w->ops->gauges)
+		w->ops->gauges(w);
+	do {
+		n = w->ops->rows && !(o->flags & LIST_NO_ROWS)
+			? w->ops->rows(w, from, rows, ROWS_AT_ONCE)
+			: 0;
+		from += n;
+		if (n < ROWS_AT_ONCE || from > ROWS_MAX)
+			listed.flags = LISTED_ALL;
+		(void)channel_say(&w->channel, &listed, rows, n * sizeof(rows[0]), -1);
+	} while (!(listed.flags & LISTED_ALL));
+}
+
+static void
+worker_access(struct worker *w, int fd)
+{
+	if (fd == -1)
+		room_short("no descriptor for the new access log", EMFILE, "the old one stays");
+	else if (w->ops->access)
+		w->ops->access(w, fd);
+	else
+		close(fd);
+}
+
 static void
 worker_heard(struct channel *c, const struct order *o, const char *payload, size_t len, int fd)
 {
@@ -199,6 +258,18 @@ worker_heard(struct channel *c, const struct order *o, const char *payload, size
 		break;
 	case ORDER_STATUS:
 		w->ops->status(w);
+		break;
+	case ORDER_CUT:
+		worker_cut(w, o);
+		break;
+	case ORDER_LIST:
+		worker_list(w, o);
+		break;
+	case ORDER_LEVEL:
+		log_set_level((enum log_level)o->value);
+		break;
+	case ORDER_ACCESS:
+		worker_access(w, fd);
 		break;
 	case ORDER_EXITED:
 	case ORDER_FAILED:

@@ -7,6 +7,7 @@
 #include "flow/hub.h"
 #include "flow/starter.h"
 
+struct conn_row;
 struct worker;
 
 struct worker_ops {
@@ -14,6 +15,11 @@ struct worker_ops {
 	void (*drain)(struct worker *);
 	void (*now)(struct worker *);
 	void (*status)(struct worker *);
+	void (*gauges)(struct worker *); /* set them to what is so now; NULL: there are none */
+	unsigned (*rows)(struct worker *, unsigned from, struct conn_row *rows, unsigned cap);
+	/* The live connections from the from-th on: how many were filled in; fewer than cap: that was all */
+	bool (*cut)(struct worker *, const char *conn); /* the connection with that id: found and cut */
+	void (*access)(struct worker *, int fd);        /* yours */
 	void (*lost)(struct worker *); /* the master is gone: nobody can bring links or start COMMANDs any more; once */
 };
 
@@ -27,6 +33,7 @@ struct worker {
 	uint64_t last_id;
 };
 
+/* The log level is set here.  What is NULL of gauges, rows, cut and access is not answered. */
 void worker_open(struct worker *, struct reactor *, int chan, const struct worker_ops *, struct hub **, unsigned n_hub);
 /* Takes chan.  The hubs are opened with hub_open_given(hub, cfg, worker_keeper, worker). */
 extern const struct hub_keeper worker_keeper;

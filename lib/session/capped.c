@@ -1,17 +1,20 @@
-/* Nothing is answered in a protocol we do not know: the connection ends cleanly at its first bytes.
- */
+/* Who is above the soft cap is told so when it has said something, not before: an answer that comes
+ * before the question is lost by real clients.  In a protocol that we do not know nothing is said
+ * at all. */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/exit.h"
 #include "session/session.h"
 #include "session/writer.h"
 
 struct session {
 	struct writer *writer;
+	const struct capped *says; /* or NULL */
 };
 
 static int
-capped_open(struct session **ret, struct writer *writer, const struct env *env)
+capped_open(struct session **ret, struct writer *writer, const struct env *env, void *arg)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -19,17 +22,20 @@ capped_open(struct session **ret, struct writer *writer, const struct env *env)
 	if (!s)
 		return -ENOMEM;
 	s->writer = writer;
+	s->says = arg;
 	*ret = s;
 	return 0;
 }
 
-static int
+static ssize_t
 capped_data(struct session *s, const char *bytes, size_t len)
 {
+	int rc = s->says ? writer_put(s->writer, s->says->message, s->says->len) : 0;
+
 	(void)bytes;
-	(void)len;
+	writer_say_why(s->writer, "capped", CCF_UNAVAILABLE);
 	writer_close(s->writer);
-	return 0;
+	return rc < 0 ? rc : (ssize_t)len;
 }
 
 static void

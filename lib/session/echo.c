@@ -9,11 +9,12 @@ struct session {
 };
 
 static int
-echo_open(struct session **ret, struct writer *writer, const struct env *env)
+echo_open(struct session **ret, struct writer *writer, const struct env *env, void *arg)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
 	(void)env;
+	(void)arg;
 	if (!s)
 		return -ENOMEM;
 	s->writer = writer;
@@ -21,10 +22,12 @@ echo_open(struct session **ret, struct writer *writer, const struct env *env)
 	return 0;
 }
 
-static int
+static ssize_t
 echo_data(struct session *s, const char *bytes, size_t len)
 {
-	return writer_put(s->writer, bytes, len);
+	int rc = writer_put(s->writer, bytes, len);
+
+	return rc < 0 ? rc : (ssize_t)len;
 }
 
 static void

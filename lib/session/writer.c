@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SMALL 1024 /* what malloc has at hand */
+#define FIRST 4096
+
 static int
 writer_room(struct writer *w, size_t len)
 {
-	size_t cap = w->cap ? w->cap : 4096;
+	size_t cap = w->cap > SMALL ? w->cap : FIRST;
 	char *bytes;
 
 	if (w->at > 0) {
@@ -18,6 +21,8 @@ writer_room(struct writer *w, size_t len)
 		return 0;
 	while (cap < w->len + len)
 		cap += cap / 4;
+	if (w->len + len <= SMALL)
+		cap = SMALL;
 	bytes = realloc(w->bytes, cap);
 	if (!bytes)
 		return -ENOMEM;
@@ -43,17 +48,39 @@ writer_put(struct writer *w, const void *bytes, size_t len)
 	memcpy(w->bytes + w->len, bytes, len);
 	w->len += len;
 	w->stuffed = w->stuffed || writer_full(w);
+	writer_wake(w);
+	return 0;
+}
+
+void
+writer_wake(struct writer *w)
+{
 	if (w->woken)
 		w->woken(w);
-	return 0;
 }
 
 void
 writer_close(struct writer *w)
 {
 	w->closed = true;
-	if (w->woken)
-		w->woken(w);
+	writer_wake(w);
+}
+
+void
+writer_break(struct writer *w, int error)
+{
+	if (!w->broken)
+		w->broken = error;
+	writer_close(w);
+}
+
+void
+writer_say_why(struct writer *w, const char *reason, int status)
+{
+	if (w->reason)
+		return;
+	w->reason = reason;
+	w->status = status;
 }
 
 bool
@@ -62,14 +89,14 @@ writer_full(const struct writer *w)
 	return w->len >= (w->high ? w->high : WRITER_HIGH);
 }
 
-/* The session may have asked under the old mark. */
+/* The session may have asked under the old mark, and may ask under the new one. */
 bool
 writer_drained(struct writer *w, size_t high)
 {
 	bool was = w->stuffed || writer_full(w);
 
 	w->high = high < WRITER_HIGH ? high : WRITER_HIGH;
-	w->stuffed = was && writer_full(w);
+	w->stuffed = writer_full(w);
 	return was && !w->stuffed;
 }
 

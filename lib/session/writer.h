@@ -16,6 +16,9 @@ struct writer {
 	size_t high; /* full from here on: less than WRITER_HIGH where the budget is tight; 0: WRITER_HIGH */
 	bool closed; /* the session has said its last */
 	bool stuffed; /* it was full, or did not take a write, and drained was not called yet */
+	int broken;   /* the session cannot go on: an errno; the connection is reset once what was put has been sent */
+	const char *reason; /* why the session closed, one static word for the closing line and for `closed` on a link; or NULL */
+	int status;   /* with it: base/exit.h */
 	void (*woken)(struct writer *); /* something to send came outside of session_ops; may be NULL */
 	void *owner;
 };
@@ -24,6 +27,9 @@ int writer_put(struct writer *, const void *bytes, size_t len);
 /* 0: copied.  -ENOBUFS: it does not fit under WRITER_MAX, nothing was taken (drained comes, if something waits).
  * -EPIPE: after writer_close.  -ENOMEM. */
 void writer_close(struct writer *); /* what was put is still sent, then our end of stream */
+void writer_break(struct writer *, int error); /* what was put is still sent, then the connection is reset */
+void writer_say_why(struct writer *, const char *reason, int status); /* the first one holds */
+void writer_wake(struct writer *); /* the session takes more than when it was asked last, or its deadline has moved */
 bool writer_full(const struct writer *);
 size_t writer_take(struct writer *, void *to, size_t cap); /* for the one who sends: moves bytes out */
 bool writer_drained(struct writer *, size_t high);

@@ -117,6 +117,7 @@ shake_left(struct tls_link *l)
 	bool silent = !*bio_greeting(l->rd);
 	char how[80];
 
+	l->t.ended = true;
 	if (silent)
 		l->hello->stage = NULL; /* that says it */
 	else if (bio_in_record(l->rd))

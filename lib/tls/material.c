@@ -360,6 +360,12 @@ material_certs(const struct material *m, const struct material_cert **ret)
 	return m ? m->head->n_certs : 0;
 }
 
+int64_t
+material_cert_end(const struct material *m, size_t i)
+{
+	return m->span[i][0].end;
+}
+
 const char *
 material_ca(const struct material *m, size_t *len)
 {

@@ -74,6 +74,7 @@ struct material_cert {
 };
 
 size_t material_certs(const struct material *, const struct material_cert **ret);
+int64_t material_cert_end(const struct material *, size_t i); /* of the i-th of them, s since 1970 */
 const char *material_ca(const struct material *, size_t *len); /* PEM certificates one after the other; NULL: none given */
 
 #endif

@@ -52,7 +52,7 @@ ssize_t note_print(const struct note *, const struct env *, char *out, size_t ca
 /* The bytes of a packet; env only for conn, may be NULL.  -EMSGSIZE if it does not fit; -EINVAL if
  * the other side would refuse it (no reason, no tool, no role ...). */
 
-int note_env(const struct note *, struct env *to); /* copies what may travel; 0 or -errno */
+int note_env(const struct note *, struct env *to); /* copies what may stand there (env_set); 0 or -errno */
 const char *note_verb_name(enum note_verb);
 
 /* The ticket: one line on a shell pipe, "ccf-handoff 1 TOKEN PATH\n". */

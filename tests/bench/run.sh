@@ -7,13 +7,59 @@ here=$(cd "$(dirname "$0")" && pwd)
 PATH=$(realpath "${BUILD:-build}"):$PATH:/usr/sbin PART=268435456
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccf-bench.XXXXXX")
 session='' backend='' TIMEFORMAT='%U %S'
-trap 'over; kill $backend; rm -rf "$work"' EXIT
+trap 'over; kill $backend; wait; rm -rf "$work"' EXIT
 cd "$work"
 sh "$here/../certs.sh" . >certs.log 2>&1 && cat chain.pem key.pem >both.pem
 python3 "$here/load.py" backend $PART >ports &
 backend=$!
 until [ -s ports ]; do kill -0 "$backend"; done
 read -r echo source sink <ports
+
+# nginx LISTEN LOCATION: a configuration with one server
+nginx_conf() {
+	printf '%s\n' 'daemon off; worker_processes 1; error_log stderr crit;' "pid ${1##*[: ]}.pid;" 'events { worker_connections 1024; }' 'http {' \
+	    'access_log off; keepalive_requests 10000000; ssl_certificate chain.pem; ssl_certificate_key key.pem;' \
+	    "upstream b { server $to; keepalive 256; }" "server { listen $1; location / { $2 } } }"
+}
+
+# web PEER plain|tls return|pass: what says a small answer itself, or fetches it from a backend.
+web() {
+	local ssl='' crt='' plain=--plaintext sink='' front=
+
+	[ "$2" = plain ] || ssl=' ssl' crt=' ssl crt both.pem' plain='--cert chain.pem --key key.pem'
+	case $1.$3 in
+	ccf.return) sink='--app http1' front= ;;
+	ccf.pass) sink='--app http1 --to -' front="| ccf-connect -q --from - $to" ;;
+	nginx.return) nginx_conf "$at$ssl" 'return 200 "hello, world\n";' >peer.conf ;;
+	nginx.pass) nginx_conf "$at$ssl" "proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection '';" >peer.conf ;;
+	haproxy.*) printf '%s\n' global ' nbthread 1' defaults ' mode http' ' timeout connect 9s' ' timeout client 99s' ' timeout server 99s' \
+	    'listen l' " bind $at$crt" "$([ "$3" = pass ] && echo " server s $to" || echo ' http-request return status 200 content-type text/plain string hello')" >haproxy.cfg ;;
+	esac
+	case $1 in
+	ccf) setsid sh -c "ccf-listen -q --to - $at | ccf-tlsterm -q $plain $sink $front" & ;;
+	nginx) setsid nginx -p "$work" -c peer.conf & ;;
+	haproxy) setsid haproxy -db -f haproxy.cfg & ;;
+	esac >>peers.log 2>&1 </dev/null
+	session=$!
+	until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do kill -0 "$session"; done
+}
+
+# asked NAME plain|tls return|pass PEER...: requests on 32 connections that are kept, in thousands a CPU second.
+asked() {
+	[ -n "$(type -P wrk)" ] || return 0
+	for peer in "${@:4}"; do
+		[ "$peer" = ccf ] || [ -n "$(type -P "$peer")" ] || continue
+		port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+		at=127.0.0.1:$port to=127.0.0.1:$store
+		web "$peer" "$2" "$3"
+		before=$(cpu)
+		wrk -t1 -c32 -d3s "http$([ "$2" = plain ] || echo s)://$at/" >wrk.out
+		after=$(cpu)
+		if grep 'Non-2xx' wrk.out; then exit 1; fi
+		awk -v "ns=$((after - before))" '/requests in/ { printf "%.1f\n", $1 * 1000000 / ns }' wrk.out >>"$1.$peer"
+		over
+	done
+}
 
 # start PEER tls|plain PORT BACKEND-PORT
 start() {
@@ -62,6 +108,11 @@ filtered() {
 	awk '{ printf "%.2f\n", ($1 + $2) * 4 }' time >>"$1.$3"
 }
 
+store=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])') to=127.0.0.1:1
+nginx_conf "127.0.0.1:$store" 'return 200 "hello, world\n";' >store.conf
+nginx -p "$work" -c store.conf >>peers.log 2>&1 </dev/null &
+backend="$backend $!"
+
 for _ in $(seq "${REPS:-3}"); do
 	served 'TLS handshake and echo, us' 2000000 connect tls 2000 "$echo" ccf hitch haproxy
 	served 'TLS down, s per GiB' 1000000000 down tls $PART "$source" ccf hitch haproxy
@@ -69,6 +120,10 @@ for _ in $(seq "${REPS:-3}"); do
 	served 'TLS round trip of 64, us' 50000000 rtt tls 50000 "$echo" ccf hitch haproxy
 	served 'plain connection and echo, us' 2000000 connect plain 2000 "$echo" ccf haproxy
 	served 'plain down, s per GiB' 1000000000 down plain $PART "$source" ccf haproxy
+	asked 'HTTP page, 1000 a CPU s' plain return ccf nginx haproxy
+	asked 'HTTP to a backend, 1000 a CPU s' plain pass ccf nginx haproxy
+	asked 'HTTPS page, 1000 a CPU s' tls return ccf nginx haproxy
+	asked 'HTTPS to a backend, 1000 a CPU s' tls pass ccf nginx haproxy
 	filtered 'stdin to TCP, s per GiB' $PART ccf-connect "127.0.0.1:$sink"
 	filtered 'stdin to TCP, s per GiB' $PART nc -N 127.0.0.1 "$sink"
 	filtered 'TCP to stdout, s per GiB' 0 ccf-connect "127.0.0.1:$source"

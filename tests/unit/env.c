@@ -232,6 +232,86 @@ CASE(the_process_is_taken_from_scrubbed_and_given_to)
 	env_free(&e);
 }
 
+CASE(a_cgi_programs_variables_are_known_by_name)
+{
+	static const char *const is[] = { "REQUEST_METHOD", "CONTENT_LENGTH=1", "HTTPS",
+		"REMOTE_PORT=1", "REQUEST_URI=/", "PATH_TRANSLATED", "HTTP_A", "HTTP_X_9=a",
+		"HTTP_PROXY_=x", "HTTP_PROXYX", NULL };
+	static const char *const is_not[] = { "LD_PRELOAD=x", "PATH", "PATH_INF", "PATH_INFOS",
+		"HTTP_", "HTTP_=x", "HTTP_PROXY", "HTTP_PROXY=x", "HTTP_a", "HTTP_X-Y",
+		"HTTP_A B=x", "HTTPSX", "http_proxy", "", "=", "PROTO", NULL };
+	struct env e = { .cgi = true };
+
+	for (const char *const *p = is; *p; p++)
+		CHECK(env_is_cgi(*p));
+	for (const char *const *p = is_not; *p; p++)
+		CHECK(!env_is_cgi(*p));
+	CHECK_INT(env_set(&e, "HTTP_A", "1"), 0);
+	CHECK_INT(env_set(&e, "CCF_A", "1"), 0);
+	CHECK_INT(env_set(&e, "HTTP_PROXY", "evil"), -EPERM);
+	CHECK_INT(env_set(&e, "LD_PRELOAD", "evil"), -EPERM);
+	CHECK_INT(count(&e), 2);
+	env_free(&e);
+	CHECK_INT(env_set(&e, "HTTP_A", "1"), -EPERM);
+}
+
+CASE(nothing_of_a_cgi_programs_is_left_out)
+{
+	struct env e = { .cgi = true };
+	char *most = long_value(ENV_CGI_VALUE_MAX), *more = long_value(ENV_CGI_VALUE_MAX + 1);
+	char name[32];
+	int rc = 0;
+
+	CHECK_INT(env_set(&e, "HTTP_A", more), -E2BIG);
+	CHECK_INT(e.len, 0);
+	CHECK_INT(env_set(&e, "HTTP_A", most), 0);
+	CHECK_INT(env_set(&e, "HTTP_A", more), -E2BIG);
+	CHECK_STR(env_get(&e, "HTTP_A"), most);
+	for (int i = 0; i < 5 && rc == 0; i++) {
+		snprintf(name, sizeof(name), "HTTP_B%d", i);
+		rc = env_set(&e, name, most);
+	}
+	CHECK_INT(rc, -E2BIG);
+	CHECK(!env_get(&e, "CCF_OMITTED"));
+	env_free(&e);
+	e.cgi = true;
+	for (rc = 0; rc == 0;) {
+		snprintf(name, sizeof(name), "HTTP_B%u", count(&e));
+		rc = env_set(&e, name, "");
+	}
+	CHECK_INT(rc, -E2BIG);
+	CHECK_INT(count(&e), ENV_CGI_NAMES_MAX - 1);
+	env_free(&e);
+	free(most);
+	free(more);
+}
+
+CASE(a_cgi_program_sees_no_request_of_the_process)
+{
+	static char path[] = "PATH=/bin", proxy[] = "HTTP_PROXY=evil", lower[] = "http_proxy=mine",
+		    user[] = "REMOTE_USER=root", odd[] = "HTTP_a=1",
+		    empty[] = "HTTP_=", proto[] = "PROTO=TCP", pwd[] = "PATH_INF=1";
+	static char *mine[] = { path, proxy, lower, user, odd, empty, proto, pwd, NULL };
+	struct env e = { .cgi = true };
+	char **both;
+
+	env_set(&e, "REQUEST_METHOD", "GET");
+	both = env_exec(&e, mine);
+	CHECK(both != NULL);
+	CHECK_STR(both[0], "PATH=/bin");
+	CHECK_STR(both[1], "http_proxy=mine");
+	CHECK_STR(both[2], "PATH_INF=1");
+	CHECK_STR(both[3], "REQUEST_METHOD=GET");
+	CHECK(!both[4]);
+	free(both);
+	env_free(&e);
+	both = env_exec(&e, mine);
+	CHECK_STR(both[1], "HTTP_PROXY=evil");
+	CHECK_STR(both[6], "PATH_INF=1");
+	CHECK(!both[7]);
+	free(both);
+}
+
 int
 main(void)
 {
@@ -246,6 +326,9 @@ main(void)
 	    RUN(an_env_may_be_fed_from_itself),
 	    RUN(a_copy_is_equal_and_independent),
 	    RUN(the_process_is_taken_from_scrubbed_and_given_to),
+	    RUN(a_cgi_programs_variables_are_known_by_name),
+	    RUN(nothing_of_a_cgi_programs_is_left_out),
+	    RUN(a_cgi_program_sees_no_request_of_the_process),
 	    { 0 },
 	});
 }

@@ -139,7 +139,7 @@ struct hearing {
 	struct http1_parser *p;
 	struct seen *seen;
 	size_t read, from; /* bytes of the stream; where this message begins */
-	bool over;
+	bool over, headed;
 };
 
 static const char *const framings[] = { "none", "length", "chunked", "end" };
@@ -169,6 +169,7 @@ hear_head(struct hearing *h)
 	const struct http1_head *head = http1_head(h->p);
 	size_t raw = head->raw.len;
 
+	h->headed = true;
 	word(h->seen, "%s%s", *h->seen->words ? " " : "", framings[head->framing]);
 	hold(h->seen,
 	    raw <= h->read - h->from && !memcmp(head->raw.at, h->c->stream.at + h->read - raw, raw),
@@ -184,7 +185,7 @@ static void
 hear_bad(struct hearing *h)
 {
 	const struct http1_fault *fault = http1_fault(h->p);
-	const char *before = http1_head(h->p) ? "/" : *h->seen->words ? " " : "";
+	const char *before = h->headed ? "/" : *h->seen->words ? " " : "";
 	bool cut = strstr(fault->text, "the end of the stream") != NULL;
 
 	if (cut)
@@ -227,6 +228,7 @@ hear(struct hearing *h, const struct http1_event *e)
 		http1_next(h->p);
 		hold(h->seen, http1_held(h->p) == 0 && !http1_head(h->p), "nothing is kept");
 		h->from = h->read;
+		h->headed = false;
 		break;
 	case HTTP1_BAD:
 		hear_bad(h);
@@ -268,7 +270,7 @@ feed(struct hearing *h, const char *s, size_t len)
 static void
 run(struct http1_parser *p, const struct corpus_case *c, size_t first, struct seen *seen)
 {
-	struct hearing h = { c, p, seen, 0, 0, false };
+	struct hearing h = { .c = c, .p = p, .seen = seen };
 	const struct bytes *b = &c->stream;
 	struct http1_event e;
 

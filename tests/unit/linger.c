@@ -33,23 +33,23 @@ over(void *arg, const struct relay_end *how)
 
 /* A session that answers its first bytes and closes. */
 static int
-brief_open(struct session **ret, struct writer *w, const struct env *env)
+brief_open(struct session **ret, struct writer *w, const struct env *env, void *arg)
 {
 	(void)env;
+	(void)arg;
 	*ret = (struct session *)w;
 	return 0;
 }
 
-static int
+static ssize_t
 brief_data(struct session *s, const char *bytes, size_t len)
 {
 	struct writer *w = (struct writer *)s;
 
 	(void)bytes;
-	(void)len;
 	CHECK_INT(writer_put(w, answer, sizeof(answer)), 0);
 	writer_close(w);
-	return 0;
+	return (ssize_t)len;
 }
 
 static void
@@ -77,7 +77,6 @@ begin(struct pair *p, struct transport *inner, bool indifferent)
 
 	ended = 0;
 	end = (struct relay_end){ 0 };
-	CHECK_INT(reactor_new(&loop), 0);
 	CHECK_INT(relay_start(&relay, loop, &cfg), 0);
 	p->t = NULL; /* taken */
 }
@@ -150,7 +149,11 @@ CASE(behind_a_session)
 
 		pair_tcp(&p, server, i ? client_12 : client_13, 0);
 		CHECK(pair_shake(&p));
-		CHECK_INT(conn_session(&inner, &brief, NULL), 0);
+		CHECK_INT(reactor_new(&loop), 0);
+		CHECK_INT(conn_session(&inner,
+			      &(struct conn_config){
+				  .reactor = loop, .ops = &brief, .first = CLOCK_NEVER }),
+		    0);
 		begin(&p, inner, true);
 		conn_attach(inner, relay);
 		client_sends(&p);
@@ -192,6 +195,7 @@ behind(void (*pair)(int[2]), bool indifferent, int status)
 		CHECK(pair_shake(&p));
 		fcntl(fd[0], F_SETFL, O_NONBLOCK);
 		CHECK_INT(stream_new(fd[0], fd[0], true, &inner), 0);
+		CHECK_INT(reactor_new(&loop), 0);
 		begin(&p, inner, indifferent);
 		CHECK(SSL_write_ex(p.c, "ask", 3, &n));
 		answers(fd[1]);

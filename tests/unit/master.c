@@ -21,6 +21,7 @@
 #include "check.h"
 #include "flow/hub.h"
 #include "flow/master_parts.h"
+#include "flow/rows.h"
 #include "flow/worker.h"
 #include "loop/signals.h"
 #include "net/handoff.h"
@@ -29,7 +30,8 @@ enum { WORKERS = 2, CONNS = 32 };
 
 static struct shared { /* one a worker */
 	pid_t pid;
-	unsigned begun, fds, materials, statuses, lost, sink_links;
+	unsigned begun, fds, materials, statuses, lost, sink_links, level;
+	char access[32];
 	bool fresh; /* dispositions and mask were as they should be */
 	char material[32];
 	int exited, failed; /* how its COMMAND ended */
@@ -41,6 +43,7 @@ static struct test {
 	int end_with;	  /* status of worker 2 when all is done */
 	bool stubborn;	  /* workers ignore drain and now */
 	bool unsourced;	  /* there is no producer of ours */
+	unsigned rows;	  /* a connection counts for so many in a list */
 	const char *sink;
 	const char *source;
 	char *const *argv;
@@ -108,21 +111,40 @@ static const struct link_conn_ops held_ops = {
 static void
 say_raw(const char *text, int fd)
 {
-	static const char payload[] = "conn\0id=1\0LD_PRELOAD=evil\0SSL_CERT_FILE=evil\0CCF_A=b";
+	static char rows[2 * sizeof(struct conn_row)];
+	static const char payload[] = "conn\0id=1\0LD_PRELOAD=evil\0SSL_CERT_FILE=evil\0CCF_A=b\0"
+				      "HTTP_PROXY=evil\0HTTP_A=1";
 	struct order o = { 0 };
 	char what[16] = "";
 
 	sscanf(text, "%15s %u %u %lu %d", what, &o.verb, &o.hub, &o.id, &o.value);
+	o.flags = strcmp(what, "cgi") == 0 ? RUN_CGI : 0;
 	if (strcmp(what, "short") == 0) {
 		struct handoff_out out = { .bytes = "x", .len = 1, .fd = -1 };
 
 		(void)handoff_send(self.channel.fd, &out, 1);
-	} else if (strcmp(what, "run") == 0)
+	} else if (strcmp(what, "run") == 0 || o.flags)
 		(void)channel_say(&self.channel, &o, payload, sizeof(payload), fd);
-	else if (strcmp(what, "junk") == 0)
+	else if (strcmp(what, "rows") ==
+		 0) { /* value: how much of one, and whether its texts end */
+		memset(rows, o.value % 2 ? 'x' : 0, sizeof(rows));
+		(void)channel_say(&self.channel, &o, rows, (size_t)o.value, -1);
+	} else if (strcmp(what, "junk") == 0)
 		(void)channel_say(&self.channel, &o, payload + 1, sizeof(payload) - 1, fd);
 	else
 		(void)channel_say(&self.channel, &o, NULL, 0, -1);
+}
+
+static void
+run_cgi(struct started *s, const struct env *env, int fd)
+{
+	struct env cgi = { .cgi = true };
+
+	s->ops = &command_ops;
+	if (env_copy(&cgi, env) != 0 || env_set(&cgi, "HTTP_A", "1") != 0 ||
+	    self.starter.ops->start(&self.starter, s, &cgi, fd) != 0)
+		mine->failed = 1;
+	env_free(&cgi);
 }
 
 static void
@@ -138,6 +160,10 @@ obey(const char *what, const struct env *env, int fd)
 			mine->failed = 1;
 	} else if (strcmp(what, "hangup") == 0)
 		self.starter.ops->hangup(&self.starter, s - 1);
+	else if (strcmp(what, "kill") == 0)
+		self.starter.ops->kill(&self.starter, s - 1, SIGTERM);
+	else if (strcmp(what, "run-cgi") == 0)
+		run_cgi(s, env, fd);
 	else if (strcmp(what, "abandon") == 0)
 		self.starter.ops->abandon(&self.starter, s - 1);
 	else if (strcmp(what, "sys") == 0)
@@ -159,6 +185,7 @@ source_conn(struct hub *h, struct link *l, const struct note *n, int fd)
 	(void)note_env(n, &env);
 	link_join(l, &held[n_held++], &held_ops, n->id);
 	page->live++;
+	metric_add(METRIC_TAKEN, NULL, 1);
 	obey(env_get(&env, "CCF_DO"), &env, fd);
 	env_free(&env);
 	close(fd);
@@ -237,6 +264,50 @@ on_lost(struct worker *w)
 }
 
 static void
+on_gauges(struct worker *w)
+{
+	(void)w;
+	metric_set(METRIC_LIVE, n_held);
+	mine->level = log_wants(LOG_L_DEBUG);
+}
+
+static unsigned
+on_rows(struct worker *w, unsigned from, struct conn_row *rows, unsigned cap)
+{
+	unsigned n = 0;
+
+	(void)w;
+	for (; n < cap && from + n < n_held * test.rows; n++) {
+		memset(&rows[n], 0, sizeof(rows[n]));
+		snprintf(rows[n].conn, sizeof(rows[n].conn), "w%u#%u", index_of_self, from + n);
+		snprintf(rows[n].peer, sizeof(rows[n].peer), "\"%%s\n");
+	}
+	return n;
+}
+
+static bool
+on_cut(struct worker *w, const char *conn)
+{
+	char last[32];
+
+	(void)w;
+	snprintf(last, sizeof(last), "w%u#%u", index_of_self, n_held - 1);
+	if (n_held == 0 || strcmp(conn, last) != 0)
+		return false;
+	link_closed(&held[--n_held], "control", 0, 0, 0);
+	return true;
+}
+
+static void
+on_access(struct worker *w, int fd)
+{
+	(void)w;
+	mine->access[0] = '\0';
+	CHECK(pread(fd, mine->access, sizeof(mine->access) - 1, 0) > 0);
+	close(fd);
+}
+
+static void
 look_around(void)
 {
 	DIR *d = opendir("/proc/self/fd");
@@ -261,6 +332,10 @@ work(void *arg, unsigned index, int chan, struct page *p)
 		.drain = on_drain,
 		.now = on_now,
 		.status = on_status,
+		.gauges = on_gauges,
+		.rows = on_rows,
+		.cut = on_cut,
+		.access = on_access,
 		.lost = on_lost };
 	static const struct hub_ops source_ops = {
 		.conn = source_conn, .room = source_room, .over = source_over
@@ -579,29 +654,38 @@ CASE(what_the_sandbox_forbids_is_said_by_name_and_the_back_off_doubles)
 CASE(an_order_that_cannot_be_meant_ends_that_worker_and_no_other)
 {
 	static const struct {
-		const char *raw, *why;
+		const char *with;
+		unsigned verb;
+		const char *rest, *why;
 	} bad[] = {
-		{ "raw short", "it gave an order of the wrong length" },
-		{ "raw order 99 0 0 0", "it gave an order that there is none" },
-		{ "raw order 1 0 0 0", "it gave an order with a descriptor" },
-		{ "raw order 4 0 0 0", "it gave an order that is for workers" },
-		{ "raw order 9 0 0 0", "it said twice that it is up" },
-		{ "raw order 10 1 0 0", "it spoke of a link that it does not have" },
-		{ "raw order 10 0 0 9999", "it wanted more links than there can be" },
-		{ "raw order 11 9 0 0", "it spoke of a link that it does not have" },
-		{ "raw run 12 0 0 0", "it asked for a COMMAND under a number that was used" },
-		{ "raw junk 12 0 1 0", "it asked for a COMMAND, and not for which connection" },
-		{ "raw order 12 0 1 0", "it gave an order of the wrong length" },
-		{ "raw order 13 0 7 0", "it spoke of a COMMAND that there never was" },
-		{ "raw order 14 0 0 0", "it spoke of a COMMAND that there never was" },
-		{ "raw order 15 0 7 0", "it gave an order with a descriptor too many, or without" },
+		{ "short", 0, "", "it gave an order of the wrong length" },
+		{ "order", 99, "0 0 0", "it gave an order that there is none" },
+		{ "order", ORDER_LINK, "0 0 0", "it gave an order with a descriptor" },
+		{ "order", ORDER_DRAIN, "0 0 0", "it gave an order that is for workers" },
+		{ "order", ORDER_UP, "0 0 0", "it said twice that it is up" },
+		{ "order", ORDER_GREETED, "1 0 0", "it spoke of a link that it does not have" },
+		{ "order", ORDER_GREETED, "0 0 9999", "it wanted more links than there can be" },
+		{ "order", ORDER_GONE, "9 0 0", "it spoke of a link that it does not have" },
+		{ "run", ORDER_RUN, "0 0 0",
+		    "it asked for a COMMAND under a number that was used" },
+		{ "junk", ORDER_RUN, "0 1 0", "it asked for a COMMAND, and not for which" },
+		{ "order", ORDER_RUN, "0 1 0", "it gave an order of the wrong length" },
+		{ "order", ORDER_HANGUP, "0 7 0", "it spoke of a COMMAND that there never was" },
+		{ "order", ORDER_KILL, "0 7 9", "it spoke of a COMMAND that there never was" },
+		{ "order", ORDER_KILL, "0 7 1", "it wanted a COMMAND to get a signal that is" },
+		{ "order", ORDER_FORGET, "0 0 0", "it spoke of a COMMAND that there never was" },
+		{ "order", ORDER_HOLD, "0 7 0", "it gave an order with a descriptor too many, or" },
+		{ "order", ORDER_LISTED, "0 1 0", "it answered what was not asked" },
+		{ "order", ORDER_LIST, "0 1 0", "it gave an order that is for workers" },
+		{ "rows", ORDER_UP, "0 0 8", "it gave an order of the wrong length" },
 	};
 	char *argv[] = { "true", NULL };
-	char line[160];
+	char line[160], raw[64];
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		begin(&(struct test){ .argv = argv });
-		close(order_to(1, bad[i].raw));
+		snprintf(raw, sizeof(raw), "raw %s %u %s", bad[i].with, bad[i].verb, bad[i].rest);
+		close(order_to(1, raw));
 		UNTIL(master.crashed > 0);
 		snprintf(line, sizeof(line), " was killed: %s", bad[i].why);
 		CHECK(logged(line));
@@ -613,7 +697,8 @@ CASE(an_order_that_cannot_be_meant_ends_that_worker_and_no_other)
 		end();
 	}
 	begin(NULL);
-	close(order_to(1, "raw run 12 0 1 0"));
+	snprintf(raw, sizeof(raw), "raw run %u 0 1 0", ORDER_RUN);
+	close(order_to(1, raw));
 	UNTIL(master.crashed > 0);
 	CHECK(logged(" was killed: it asked for a COMMAND, and there is none"));
 	end();
@@ -639,7 +724,7 @@ read_all(int fd, char *to, size_t cap)
 CASE(a_command_runs_for_a_worker_with_its_environment_and_its_status_goes_back)
 {
 	char *argv[] = { "sh", "-c", "env; exit 5", NULL };
-	char said[8192];
+	char said[8192], raw[64];
 
 	setenv("CCF_OURS", "1", 1);
 	begin(&(struct test){ .argv = argv });
@@ -651,13 +736,53 @@ CASE(a_command_runs_for_a_worker_with_its_environment_and_its_status_goes_back)
 	CHECK_INT(shared[1].ends, 0);
 	CHECK(RB_EMPTY(&master.worker[0].runs));
 	/* and one of which it does not know itself */
-	read_all(order_to(0, "raw run 12 0 7 0"), said, sizeof(said));
+	snprintf(raw, sizeof(raw), "raw run %u 0 7 0", ORDER_RUN);
+	read_all(order_to(0, raw), said, sizeof(said));
 	CHECK(strstr(said, "CCF_A=b\n"));
 	CHECK(!strstr(said, "LD_PRELOAD") && !strstr(said, "evil"));
 	UNTIL(RB_EMPTY(&master.worker[0].runs));
 	CHECK_INT(master.crashed, 0);
 	end();
 	unsetenv("CCF_OURS");
+}
+
+CASE(a_cgi_program_has_its_request_and_nothing_else_besides)
+{
+	char *argv[] = { "env", NULL };
+	char said[8192], raw[64];
+
+	setenv("HTTP_B", "1", 1);
+	begin(&(struct test){ .argv = argv });
+	read_all(order_to(0, "run-cgi"), said, sizeof(said));
+	CHECK(strstr(said, "PROTO=TEST\n") && strstr(said, "HTTP_A=1\n"));
+	CHECK(!strstr(said, "HTTP_B"));
+	/* the worker's word is not believed */
+	snprintf(raw, sizeof(raw), "raw cgi %u 0 7 0", ORDER_RUN);
+	read_all(order_to(0, raw), said, sizeof(said));
+	CHECK(strstr(said, "CCF_A=b\n") && strstr(said, "HTTP_A=1\n"));
+	CHECK(!strstr(said, "HTTP_B") && !strstr(said, "evil"));
+	UNTIL(RB_EMPTY(&master.worker[0].runs));
+	end();
+	unsetenv("HTTP_B");
+}
+
+CASE(a_command_is_killed_for_its_worker)
+{
+	char *argv[] = { "sh", "-c", "trap 'echo term; exit 0' TERM; echo ready; read x; read y",
+		NULL };
+	char said[64] = "";
+	int fd, other;
+
+	begin(&(struct test){ .argv = argv });
+	fd = order_to(0, "run");
+	UNTIL(!RB_EMPTY(&master.worker[0].runs));
+	CHECK_INT(read(fd, said, 6), 6);
+	other = order_to(0, "kill");
+	read_all(fd, said, sizeof(said));
+	CHECK_STR(said, "term\n");
+	SEEN(shared[0].ends == 1);
+	close(other);
+	end();
 }
 
 CASE(a_command_that_cannot_be_run_is_told_later)
@@ -890,6 +1015,240 @@ CASE(a_name_that_we_dial_has_a_link_for_each_worker_also_after_one_died)
 	free(in.bytes);
 }
 
+/* ---- questions ---- */
+
+static unsigned answers;
+
+static void
+on_answer(struct master_ask *a)
+{
+	CHECK(a->of == NULL);
+	answers++;
+}
+
+static unsigned
+count(const char *in, const char *what)
+{
+	unsigned n = 0;
+
+	for (; in && (in = strstr(in, what)); in++)
+		n++;
+	return n;
+}
+
+CASE(workers_are_asked_for_rows_gauges_and_cuts)
+{
+	struct metrics sum = { 0 };
+	struct master_ask a = { 0 };
+
+	answers = 0;
+	begin(&(struct test){ .rows = 300 });
+	UNTIL(master.up);
+	master_rows(&master, &a, on_answer);
+	CHECK_INT(answers, 0); /* never before it has returned */
+	UNTIL(answers == 1);
+	CHECK(a.rows.len == 0 && !a.missing && !a.full);
+	close(order_to(0, "hold"));
+	close(order_to(0, "hold"));
+	close(order_to(1, "hold"));
+	UNTIL(master_live(&master) == 3);
+	master_rows(&master, &a, on_answer);
+	UNTIL(answers == 2);
+	CHECK_INT(count(a.rows.at, "\"id\":\"w0#"), 600);
+	CHECK_INT(count(a.rows.at, "\"id\":\"w1#"), 300);
+	CHECK_INT(count(a.rows.at, "\"peer\":\"\\\"%s\\n\""), 900);
+	text_free(&a.rows);
+
+	master_gauges(&master, &a, on_answer);
+	UNTIL(answers == 3);
+	CHECK(a.rows.len == 0);
+	master_metrics(&master, &sum);
+	CHECK_INT(metric_get(&sum, METRIC_LIVE, NULL), 3);
+	CHECK_INT(metric_get(&sum, METRIC_TAKEN, NULL), 3);
+
+	a = (struct master_ask){ 0 };
+	master_cut(&master, &a, "w0#1", on_answer);
+	UNTIL(answers == 4);
+	CHECK(a.cut && !a.missing);
+	a = (struct master_ask){ 0 };
+	master_cut(&master, &a, "w0#1", on_answer);
+	UNTIL(answers == 5);
+	CHECK(!a.cut);
+	CHECK_INT(master.crashed, 0);
+	end();
+}
+
+CASE(a_stopped_worker_is_waited_for_and_then_missing)
+{
+	struct master_ask a = { 0 }, b = { 0 }, c = { 0 };
+
+	answers = 0;
+	begin(&(struct test){ .rows = 1 });
+	close(order_to(0, "hold"));
+	close(order_to(1, "hold"));
+	UNTIL(master_live(&master) == 2);
+	CHECK_INT(kill(shared[0].pid, SIGSTOP), 0);
+	master_rows(&master, &a, on_answer);
+	master_rows(&master, &c, on_answer);
+	UNTIL(answers == 2);
+	CHECK_INT(a.missing, 1);
+	CHECK_INT(count(a.rows.at, "\"id\""), 1);
+	CHECK(strstr(a.rows.at, "w1#0"));
+	text_free(&a.rows);
+	text_free(&c.rows);
+	/* what it says to that when it goes on is too late, and no fault */
+	master_rows(&master, &b, on_answer);
+	CHECK_INT(kill(shared[0].pid, SIGCONT), 0);
+	UNTIL(answers == 3);
+	CHECK_INT(b.missing, 0);
+	CHECK_INT(count(b.rows.at, "\"id\""), 2);
+	text_free(&b.rows);
+	/* one that dies meanwhile has none */
+	CHECK_INT(kill(shared[0].pid, SIGSTOP), 0);
+	master_rows(&master, &b, on_answer);
+	CHECK_INT(kill(shared[0].pid, SIGKILL), 0);
+	UNTIL(answers == 4);
+	CHECK_INT(b.missing, 0);
+	CHECK_INT(count(b.rows.at, "\"id\""), 1);
+	text_free(&b.rows);
+	CHECK_INT(master.crashed, 1);
+	/* and who does not want to know any more is not told */
+	master_rows(&master, &b, on_answer);
+	master_unask(&b);
+	master_unask(&b);
+	master_rows(&master, &a, on_answer);
+	UNTIL(answers == 5);
+	text_free(&a.rows);
+	master_rows(&master, &a, on_answer);
+	end();
+	CHECK_INT(answers, 5);
+}
+
+CASE(a_dead_workers_counters_stay_and_its_gauges_go)
+{
+	struct metrics sum = { 0 };
+	struct master_ask a = { 0 };
+
+	answers = 0;
+	begin(NULL);
+	close(order_to(0, "hold"));
+	close(order_to(1, "hold"));
+	UNTIL(master_live(&master) == 2);
+	master_gauges(&master, &a, on_answer);
+	UNTIL(answers == 1);
+	kill(shared[1].pid, SIGKILL);
+	UNTIL(master.crashed == 1);
+	master_metrics(&master, &sum);
+	CHECK_INT(metric_get(&sum, METRIC_TAKEN, NULL), 2);
+	CHECK_INT(metric_get(&sum, METRIC_LIVE, NULL), 1);
+	CHECK(metric_get(&sum, METRIC_DEATHS, NULL) >= 1);
+	end();
+}
+
+CASE(the_level_and_the_access_log_reach_every_worker_that_is_or_will_be)
+{
+	struct master_ask a = { 0 };
+
+	answers = 0;
+	begin(NULL);
+	UNTIL(master.up);
+	put_material("the access log");
+	master_level(&master, LOG_L_DEBUG);
+	master_access(&master, dup(material_fd));
+	master_gauges(&master, &a, on_answer);
+	UNTIL(answers == 1);
+	CHECK(shared[0].level && shared[1].level);
+	CHECK_STR(shared[0].access, "the access log");
+	shared[1].access[0] = '\0';
+	shared[1].level = 0;
+	kill(shared[1].pid, SIGKILL);
+	UNTIL(master.crashed == 1);
+	UNTIL(link_to(1));
+	master_gauges(&master, &a, on_answer);
+	UNTIL(answers == 2);
+	CHECK(shared[1].level);
+	CHECK_STR(shared[1].access, "the access log");
+	end();
+	log_set_level(LOG_L_INFO);
+}
+
+CASE(rows_that_cannot_be_meant_end_that_worker)
+{
+	static const struct {
+		size_t len;
+		const char *why;
+	} bad[] = {
+		{ sizeof(struct conn_row) - 8, "it listed half a connection" },
+		{ sizeof(struct conn_row) + 1, "it listed half a connection" },
+	};
+	struct master_ask a = { 0 };
+	char raw[64], line[128];
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		begin(NULL);
+		answers = 0;
+		UNTIL(master.up);
+		master_rows(&master, &a, on_answer);
+		UNTIL(answers == 1);
+		snprintf(raw, sizeof(raw), "raw rows %u 0 1 %zu", ORDER_LISTED, bad[i].len);
+		close(order_to(1, raw));
+		UNTIL(master.crashed == 1);
+		snprintf(line, sizeof(line), " was killed: %s", bad[i].why);
+		CHECK(logged(line));
+		end();
+	}
+	begin(NULL); /* an answer to what was answered long ago is no fault by itself */
+	answers = 0;
+	UNTIL(master.up);
+	master_rows(&master, &a, on_answer);
+	UNTIL(answers == 1);
+	snprintf(raw, sizeof(raw), "raw rows %u 0 1 %zu", ORDER_LISTED, sizeof(struct conn_row));
+	close(order_to(1, raw));
+	master_rows(&master, &a, on_answer);
+	UNTIL(answers == 2);
+	CHECK_INT(a.missing, 0);
+	CHECK_INT(master.crashed, 0);
+	end();
+}
+
+CASE(a_list_has_ends_as_have_its_texts)
+{
+	struct order o = { .verb = ORDER_LISTED };
+	struct master_ask a = { 0 };
+	struct conn_row row;
+
+	answers = 0;
+	begin(NULL);
+	UNTIL(master.up);
+	master_rows(&master, &a, on_answer);
+	o.id = a.id;
+	for (size_t i = 0; i < 5; i++) {
+		static const size_t end_of[] = { offsetof(struct conn_row, iface),
+			offsetof(struct conn_row, peer), offsetof(struct conn_row, state),
+			offsetof(struct conn_row, tls), offsetof(struct conn_row, in) };
+		const char *wrong;
+
+		memset(&row, 0, sizeof(row));
+		memset((char *)&row + (i ? end_of[i - 1] : 0), 'x',
+		    end_of[i] - (i ? end_of[i - 1] : 0));
+		wrong = heard_listed(&master.worker[0], &o, (char *)&row, sizeof(row));
+		CHECK_STR(wrong, "it listed a connection with an endless text");
+	}
+	memset(&row, 0, sizeof(row));
+	for (int i = 0; i < ROWS_MAX; i++)
+		CHECK(!heard_listed(&master.worker[0], &o, (char *)&row, sizeof(row)));
+	CHECK(!a.full);
+	CHECK(!heard_listed(&master.worker[0], &o, (char *)&row, sizeof(row)));
+	CHECK(a.full);
+	CHECK_INT(count(a.rows.at, "\"id\""), ROWS_MAX);
+	o.flags = LISTED_ALL;
+	CHECK(!heard_listed(&master.worker[0], &o, NULL, 0));
+	CHECK_STR(heard_listed(&master.worker[0], &o, NULL, 0), "it answered a question twice");
+	master_unask(&a);
+	text_free(&a.rows);
+	end();
+}
+
 static void
 say_note(int fd, struct note *note)
 {
@@ -982,10 +1341,18 @@ main(void)
 	    RUN(what_the_sandbox_forbids_is_said_by_name_and_the_back_off_doubles),
 	    RUN(an_order_that_cannot_be_meant_ends_that_worker_and_no_other),
 	    RUN(a_command_runs_for_a_worker_with_its_environment_and_its_status_goes_back),
+	    RUN(a_cgi_program_has_its_request_and_nothing_else_besides),
+	    RUN(a_command_is_killed_for_its_worker),
 	    RUN(a_command_that_cannot_be_run_is_told_later),
 	    RUN(a_command_is_hung_up_by_its_worker_and_when_that_dies),
 	    RUN(a_command_that_was_abandoned_runs_on_and_its_end_is_told_to_nobody),
 	    RUN(material_goes_to_every_worker_when_it_changes_and_to_each_new_one),
+	    RUN(workers_are_asked_for_rows_gauges_and_cuts),
+	    RUN(a_stopped_worker_is_waited_for_and_then_missing),
+	    RUN(a_dead_workers_counters_stay_and_its_gauges_go),
+	    RUN(the_level_and_the_access_log_reach_every_worker_that_is_or_will_be),
+	    RUN(rows_that_cannot_be_meant_end_that_worker),
+	    RUN(a_list_has_ends_as_have_its_texts),
 	    RUN(a_drain_ends_with_the_first_status_that_is_not_0),
 	    RUN(who_waits_to_be_started_again_is_not_when_there_is_a_drain),
 	    RUN(while_nobody_is_there_links_wait),

@@ -78,6 +78,25 @@ CASE(a_conn_carries_its_environment)
 	CHECK_INT(env.len, 0);
 }
 
+CASE(a_cgi_programs_environment_has_its_names_besides)
+{
+	static const char packet[] = "conn\0id=1\0PROTO=TCP\0LD_PRELOAD=/x.so\0HTTP_PROXY=x\0"
+				     "HTTP_A=1\0REQUEST_METHOD=GET\0BASH_ENV=x";
+	struct note n;
+	struct env env = { 0 };
+
+	CHECK_INT(PARSE(&n, packet), 0);
+	CHECK_INT(note_env(&n, &env), 0);
+	CHECK_INT(env.len, sizeof("PROTO=TCP"));
+	env_free(&env);
+	env.cgi = true;
+	CHECK_INT(note_env(&n, &env), 0);
+	CHECK_INT(env.len, sizeof("PROTO=TCP HTTP_A=1 REQUEST_METHOD=GET"));
+	CHECK_STR(env_get(&env, "HTTP_A"), "1");
+	CHECK(!env_get(&env, "HTTP_PROXY") && !env_get(&env, "LD_PRELOAD"));
+	env_free(&env);
+}
+
 CASE(the_other_verbs_are_read)
 {
 	struct note n;
@@ -319,6 +338,7 @@ main(void)
 	    RUN(a_hello_is_read_with_every_field),
 	    RUN(what_a_hello_leaves_out_has_a_default),
 	    RUN(a_conn_carries_its_environment),
+	    RUN(a_cgi_programs_environment_has_its_names_besides),
 	    RUN(the_other_verbs_are_read),
 	    RUN(what_a_later_version_may_add_is_ignored),
 	    RUN(what_is_malformed_is_refused_and_named),

@@ -84,7 +84,8 @@ begin(const struct relay_config *cfg)
 {
 	ended = 0;
 	end = (struct relay_end){ 0 };
-	CHECK_INT(reactor_new(&loop), 0);
+	if (!loop)
+		CHECK_INT(reactor_new(&loop), 0);
 	CHECK_INT(relay_start(&relay, loop, cfg), 0);
 }
 
@@ -114,6 +115,20 @@ finish(void)
 	CHECK_INT(ended, 1);
 	reactor_turn(loop, 0);
 	reactor_free(loop);
+	loop = NULL;
+}
+
+/* A session as side b; the reactor is made for it. */
+static struct transport *
+session_of(const struct session_ops *ops)
+{
+	struct transport *t = NULL;
+	struct conn_config c = { .ops = ops, .first = CLOCK_NEVER };
+
+	CHECK_INT(reactor_new(&loop), 0);
+	c.reactor = loop;
+	CHECK_INT(conn_session(&t, &c), 0);
+	return t;
 }
 
 /* What fd has now, after some turns: bytes, 0 at its end, or -errno. */
@@ -652,13 +667,52 @@ CASE(one_that_stops_listening_is_no_failure_and_what_it_said_is_delivered)
 	finish();
 }
 
+/* After our end of stream nobody reads what a still says: for how long is the caller's to say. */
+CASE(lingering_lasts_as_long_as_something_comes_but_not_for_ever)
+{
+	struct fake a = { .gives = 20 << 20 };
+	struct fake b = { .gives = 5, .stops = true, .write_error = EPIPE };
+	int64_t since;
+
+	cfg = plain(fake(&a), fake(&b));
+	cfg.indifferent = true;
+	cfg.linger = (struct relay_linger){ .quiet = LONG, .longest = LONG, .bytes = 10 << 20 };
+	begin(&cfg);
+	CHECK(runs_out());
+	CHECK_INT(end.status, 0);
+	CHECK(end.in > 10 << 20 && end.in < 20 << 20);
+	finish();
+
+	for (int i = 0; i < 2; i++) {
+		a = (struct fake){ .gives = 1 };
+		b = (struct fake){ .gives = 5, .stops = true, .write_error = EPIPE };
+		cfg = plain(fake(&a), fake(&b));
+		cfg.indifferent = true;
+		cfg.linger = (struct relay_linger){
+			.quiet = i ? 40 : LONG, .longest = i ? LONG : 120, .bytes = 1 << 30
+		};
+		begin(&cfg);
+		turns(2);
+		since = clock_ms();
+		while (!ended && clock_ms() - since < (i ? 60 : RELAY_LINGER_MS)) {
+			a.gives++; /* it goes on and on, or stops some time */
+			relay_kick(relay);
+			CHECK_INT(reactor_turn(loop, 0), 0);
+		}
+		CHECK(runs_out());
+		CHECK(clock_ms() - since >= (i ? 95 : 110));
+		CHECK(clock_ms() - since < RELAY_LINGER_MS);
+		finish();
+	}
+}
+
 CASE(a_session_hears_and_answers_and_closes)
 {
 	struct transport *session;
 	int a[2];
 
 	tcp_pair(a);
-	CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+	session = session_of(&session_echo);
 	cfg = plain(stream(a[1]), session);
 	cfg.indifferent = true;
 	begin(&cfg);
@@ -682,7 +736,7 @@ CASE(a_session_whose_answers_nobody_reads_is_not_told_more)
 	struct fake a = { .gives = 1 << 30, .full = true };
 	struct transport *session;
 
-	CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+	session = session_of(&session_echo);
 	cfg = plain(fake(&a), session);
 	cfg.indifferent = true;
 	begin(&cfg);
@@ -727,22 +781,22 @@ talk(struct session *s)
 }
 
 static int
-talker_open(struct session **ret, struct writer *writer, const struct env *env)
+talker_open(struct session **ret, struct writer *writer, const struct env *env, void *arg)
 {
 	(void)env;
+	(void)arg;
 	talker = (struct session){ .writer = writer, .left = TALK };
 	talker_most = 0;
 	*ret = &talker;
 	return 0;
 }
 
-static int
+static ssize_t
 talker_data(struct session *s, const char *bytes, size_t len)
 {
 	(void)bytes;
-	(void)len;
 	talk(s);
-	return 0;
+	return (ssize_t)len;
 }
 
 static void
@@ -835,7 +889,7 @@ CASE(a_session_that_stops_when_full_goes_on_when_drained)
 
 		tcp_pair(a);
 		peer = a[0];
-		CHECK_INT(conn_session(&session, &talker_ops, NULL), 0);
+		session = session_of(&talker_ops);
 		cfg = plain(stream(a[1]), session);
 		begin_within(tight ? BUDGET_LEAST : 64 << 20, -1, session);
 		says(peer, "go");
@@ -882,7 +936,7 @@ CASE(one_that_sends_and_never_reads_holds_its_share_and_no_more)
 
 		tcp_pair(a);
 		peer = a[0];
-		CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+		session = session_of(&session_echo);
 		cfg = plain(stream(a[1]), session);
 		begin_within(max[i], -1, session);
 		pours(peer);
@@ -959,7 +1013,7 @@ CASE(at_the_bound_one_whose_output_does_not_move_is_cut)
 
 	tcp_pair(a);
 	peer = a[0];
-	CHECK_INT(conn_session(&session, &session_echo, NULL), 0);
+	session = session_of(&session_echo);
 	cfg = plain(stream(a[1]), session);
 	begin_within(BUDGET_LEAST, 50, session);
 	pours(peer);
@@ -1163,6 +1217,7 @@ main(void)
 	    RUN(a_clean_end_waits_for_the_last_byte_to_be_acknowledged),
 	    RUN(a_last_byte_that_is_never_acknowledged_is_a_cut),
 	    RUN(one_that_stops_listening_is_no_failure_and_what_it_said_is_delivered),
+	    RUN(lingering_lasts_as_long_as_something_comes_but_not_for_ever),
 	    RUN(a_session_hears_and_answers_and_closes),
 	    RUN(a_session_whose_answers_nobody_reads_is_not_told_more),
 	    RUN(a_session_that_stops_when_full_goes_on_when_drained),

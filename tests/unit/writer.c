@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdint.h>
 
+#include "base/exit.h"
 #include "check.h"
 #include "session/session.h"
 
@@ -121,6 +122,45 @@ CASE(after_close_nothing_is_taken_and_what_was_put_still_comes_out)
 	CHECK(w.closed);
 }
 
+CASE(what_was_put_before_it_broke_still_comes_out)
+{
+	struct writer w = { .woken = wake };
+
+	woken = 0;
+	CHECK_INT(writer_put(&w, "123", 3), 0);
+	writer_break(&w, ECONNRESET);
+	CHECK_INT(woken, 2);
+	writer_break(&w, EPIPE);
+	CHECK_INT(w.broken, ECONNRESET);
+	CHECK(w.closed);
+	CHECK_INT(writer_put(&w, "4", 1), -EPIPE);
+	CHECK_INT(writer_take(&w, taken, 10), 3);
+}
+
+CASE(the_first_reason_holds)
+{
+	struct writer w = { 0 };
+
+	writer_say_why(&w, "parsing", CCF_PROTOCOL);
+	writer_say_why(&w, "idle", 0);
+	CHECK_STR(w.reason, "parsing");
+	CHECK_INT(w.status, CCF_PROTOCOL);
+}
+
+/* Whoever asked writer_full between two takes waits for that. */
+CASE(one_that_was_full_under_a_lower_mark_is_told_too)
+{
+	struct writer w = { 0 };
+
+	CHECK_INT(writer_put(&w, bytes, 5000), 0);
+	CHECK(!writer_full(&w));
+	CHECK(!writer_drained(&w, 4096));
+	CHECK(writer_full(&w));
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 5000);
+	CHECK(writer_drained(&w, 4096));
+	CHECK(!writer_drained(&w, 4096));
+}
+
 CASE(one_that_is_empty_holds_no_memory)
 {
 	struct writer w = { 0 };
@@ -137,9 +177,9 @@ CASE(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has)
 	struct writer w = { 0 };
 	struct session *s = NULL;
 
-	CHECK_INT(session_echo.open(&s, &w, NULL), 0);
-	CHECK_INT(session_echo.data(s, "one", 3), 0);
-	CHECK_INT(session_echo.data(s, "two", 3), 0);
+	CHECK_INT(session_echo.open(&s, &w, NULL, NULL), 0);
+	CHECK_INT(session_echo.data(s, "one", 3), 3);
+	CHECK_INT(session_echo.data(s, "two", 3), 3);
 	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 6);
 	CHECK(memcmp(taken, "onetwo", 6) == 0);
 	CHECK(!w.closed);
@@ -149,20 +189,37 @@ CASE(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has)
 	writer_free(&w);
 }
 
-CASE(a_capped_session_says_nothing_and_closes_at_the_first_bytes_or_at_the_end)
+CASE(a_capped_session_says_its_message_at_the_first_bytes_whatever_they_are_and_closes)
+{
+	struct capped says = { "busy", 4 };
+	struct writer w = { 0 };
+	struct session *s = NULL;
+
+	CHECK_INT(session_capped.open(&s, &w, NULL, &says), 0);
+	CHECK_INT(w.len, 0);
+	CHECK_INT(session_capped.data(s, "\0", 1), 1);
+	CHECK(w.closed);
+	CHECK_STR(w.reason, "capped");
+	CHECK_INT(w.status, CCF_UNAVAILABLE);
+	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 4);
+	CHECK(memcmp(taken, "busy", 4) == 0);
+	session_capped.close(s);
+}
+
+CASE(a_capped_session_without_one_closes_at_the_first_bytes_or_at_the_end)
 {
 	struct writer w = { 0 };
 	struct session *s = NULL;
 
-	CHECK_INT(session_capped.open(&s, &w, NULL), 0);
+	CHECK_INT(session_capped.open(&s, &w, NULL, NULL), 0);
 	CHECK(!w.closed);
-	CHECK_INT(session_capped.data(s, "hello", 5), 0);
+	CHECK_INT(session_capped.data(s, "hello", 5), 5);
 	CHECK(w.closed);
 	CHECK_INT(writer_take(&w, taken, sizeof(taken)), 0);
 	session_capped.close(s);
 
 	w = (struct writer){ 0 };
-	CHECK_INT(session_capped.open(&s, &w, NULL), 0);
+	CHECK_INT(session_capped.open(&s, &w, NULL, NULL), 0);
 	session_capped.end(s);
 	CHECK(w.closed);
 	session_capped.close(s);
@@ -179,7 +236,11 @@ main(void)
 	    RUN(after_close_nothing_is_taken_and_what_was_put_still_comes_out),
 	    RUN(one_that_is_empty_holds_no_memory),
 	    RUN(an_echo_says_back_what_it_hears_and_closes_when_the_peer_has),
-	    RUN(a_capped_session_says_nothing_and_closes_at_the_first_bytes_or_at_the_end),
+	    RUN(a_capped_session_says_its_message_at_the_first_bytes_whatever_they_are_and_closes),
+	    RUN(a_capped_session_without_one_closes_at_the_first_bytes_or_at_the_end),
+	    RUN(what_was_put_before_it_broke_still_comes_out),
+	    RUN(the_first_reason_holds),
+	    RUN(one_that_was_full_under_a_lower_mark_is_told_too),
 	    { 0 },
 	});
 }
