@@ -427,7 +427,7 @@ requires() {
 		strace) [ -z "${CCF_SAN-}" ] && strace -o /dev/null true 2>/dev/null ;;	# LSan traces, too
 		sudo) sudo -n true 2>/dev/null ;;
 		gnutls) [ -n "$(type -P gnutls-cli)" ] ;;
-		nginx) [ -n "$(type -P nginx)" ] ;;
+		nginx | wrk | ab) [ -n "$(type -P "$what")" ] ;;
 		*)
 			echo "requires: there is no capability '$what'"
 			return 1

@@ -1,8 +1,8 @@
-/* flow/guard - the handler (session/http1) that stands in front of a backend: the first request whose head is valid asks the hub
- * for a connection (as flow/term_sink does: a descriptor of ours, or adopt), and from then on that one serves this client.
- * Requests go there byte for byte, one at a time, as they turn out to be valid; answers come back byte for byte, read along
- * (wire/http1) to know where each ends: there, and only there, an answer of ours may stand.  No backend: 502; none in time: 504; it breaks off
- * in an answer: the client is cut too. */
+/* flow/guard - the handler (session/http1) that stands in front of a backend: the first request whose head is valid asks the
+ * hub for a connection (as flow/term_sink does: a descriptor of ours, or adopt), and from then on that one serves this
+ * client. Requests go there byte for byte, one at a time, as they turn out to be valid; answers come back byte for byte, read
+ * along (wire/http1) to know where each ends: there, and only there, an answer of ours may stand.  No backend: 502; none in
+ * time: 504; it breaks off in an answer: the client is cut too. */
 #ifndef FLOW_GUARD_H
 #define FLOW_GUARD_H
 

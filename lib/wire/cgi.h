@@ -11,12 +11,12 @@ struct http1_head;
 
 int cgi_variables(struct env *to, const struct http1_head *);
 /* Adds to `to` (whose cgi flag is set, and which has the connection's variables) GATEWAY_INTERFACE, SERVER_PROTOCOL,
- * SERVER_SOFTWARE, SERVER_NAME, SERVER_PORT, REQUEST_METHOD, REQUEST_URI, SCRIPT_NAME (empty), PATH_INFO (decoded; %00,
- * %2f and a segment that is ".." are refused), QUERY_STRING, REMOTE_ADDR, REMOTE_HOST, REMOTE_PORT, HTTPS=on where there is
- * TLS, AUTH_TYPE and REMOTE_USER where a client's certificate was verified, CONTENT_TYPE, CONTENT_LENGTH (not of
- * a chunked body), and HTTP_* for every other field but Proxy, Authorization, Proxy-Authorization, Connection, Transfer-Encoding, and any whose name has something else than letters,
- * digits and '-' (two names would become one).  Repeated ones are joined by ", " (Cookie by "; ").  0; -E2BIG: it does not fit
- * (431); -EINVAL: a path that cannot be said (400); -ENOMEM. */
+ * SERVER_SOFTWARE, SERVER_NAME, SERVER_PORT, REQUEST_METHOD, REQUEST_URI, SCRIPT_NAME (empty), PATH_INFO (decoded; %00, %2f
+ * and a segment that is ".." are refused), QUERY_STRING, REMOTE_ADDR, REMOTE_HOST, REMOTE_PORT, HTTPS=on where there is TLS,
+ * AUTH_TYPE and REMOTE_USER where a client's certificate was verified, CONTENT_TYPE, CONTENT_LENGTH (not of a chunked body),
+ * and HTTP_* for every other field but Proxy, Authorization, Proxy-Authorization, Connection, Transfer-Encoding, and any
+ * whose name has something else than letters, digits and '-' (two names would become one).  Repeated ones are joined by ", "
+ * (Cookie by "; ").  0; -E2BIG: it does not fit (431); -EINVAL: a path that cannot be said (400); -ENOMEM. */
 
 #define CGI_HEAD_MAX  (64 * 1024)
 #define CGI_COUNT_MAX 256

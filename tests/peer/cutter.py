@@ -8,12 +8,15 @@
     fill[=N]      sends until nothing more is taken, and N bytes are: `fill SENT ACKED` (of all fills together)
     acked         until all of ours is acknowledged         knock=FILE  sends a byte from time to time, until FILE is not empty
     slow=N        reads N bytes at a time with pauses of a quarter of a second, to the end
+    sip=N,SECONDS  the same with N bytes and pauses of this length: `sip READ ended`
     rest[=FILE]   reads to the end and says how it was: `rest N ended`, `bare` (no close_notify), `reset`, `failed`
     end           our end of stream (after close_notify)     bare      the FIN alone
     reset         closes with SO_LINGER 0                    close
     torn=FILE     sends it, but for the last byte of its last TLS record
     hello         sends a TLS client's hello, without --tls, and nothing after it
     trickle=FILE  sends it as one TLS record, a byte every twentieth of a second, until it is cut; without --tls, a hello
+    pace=FILE,N,SECONDS  sends it, N bytes at a time with these pauses, until the other side says something: `pace SENT`
+    until=TEXT    reads until it has read that (with escapes)   took      milliseconds since it connected, or began to
     await=FILE    until FILE is there                        state=S,S until the socket of the other side is in one of
                                                                        these states of /proc/net/tcp (09: LAST_ACK)
     again         accepts the next connection
@@ -157,6 +160,16 @@ def trickle(peer, value):
         time.sleep(0.05)
 
 
+def pace(peer, file, n, pause):
+    with open(file, "rb") as f:
+        data = f.read()
+    for at in range(0, len(data), int(n)):
+        if select.select([peer.sock], [], [], float(pause))[0]:
+            return at
+        peer.send(data[at:at + int(n)])
+    return len(data)
+
+
 def rest(peer, value, pause=0, piece=PIECE):
     got = 0
     if peer.cut:  # the kernel says it once
@@ -185,6 +198,24 @@ def read(peer, left):
     return want
 
 
+def sip(peer, n, pause):
+    got = 0
+    while data := peer.recv(n - got % n):
+        got += len(data)
+        if got % n == 0:
+            time.sleep(pause)
+    return got, "bare" if peer.bare else "ended"
+
+
+def until(peer, text):
+    got = b""
+    while text not in got:
+        data = peer.recv(PIECE)
+        if not data:
+            raise ConnectionError
+        got += data
+
+
 def step(peer, name, value):
     """Does one; returns what else is to be said."""
     sock = peer.sock
@@ -209,6 +240,15 @@ def step(peer, name, value):
         return rest(peer, value)
     elif name == "slow":
         return rest(peer, None, 0.25, int(value))
+    elif name == "sip":
+        n, pause = value.split(",")
+        return sip(peer, int(n), float(pause))
+    elif name == "until":
+        until(peer, value.encode().decode("unicode_escape").encode("latin-1"))
+    elif name == "pace":
+        return (pace(peer, *value.split(",")),)
+    elif name == "took":
+        return (int((time.monotonic() - peer.since) * 1000),)
     elif name == "wait":
         time.sleep(float(value))
     elif name == "await":
@@ -239,7 +279,7 @@ def main(how, where, *steps):
         small = small or option == "--small"
         ca = steps.pop(0) if option == "--tls" else ca
     host, _, port = where.rpartition(":")
-    sock = socket.socket()
+    sock, since = socket.socket(), time.monotonic()
     if small:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     if how == "listen":
@@ -251,6 +291,7 @@ def main(how, where, *steps):
     else:
         sock.connect((host, int(port)))
     peer, status = Tls(sock, ca) if ca else Plain(sock), 0
+    peer.since = since
     for text in steps:
         name, _, value = text.partition("=")
         try:

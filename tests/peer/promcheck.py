@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""promcheck [FILE] - is this Prometheus' text format (0.0.4), said strictly?  Says what is wrong, a line each; exit 1."""
+"""promcheck [FILE [BEFORE]] - is this Prometheus' text format (0.0.4), said strictly?  And did no counter, nor what a histogram
+counts, go down since BEFORE, which the same tool had said?  Says what is wrong, a line each; exit 1."""
 import math
 import re
 import sys
@@ -117,8 +118,11 @@ def histogram(name, samples):
             bad(at, f"{name}: _sum and _count are there, and +Inf is _count")
 
 
-def main():
-    data = (open(sys.argv[1], "rb") if len(sys.argv) > 1 else sys.stdin.buffer).read()
+def read(data):
+    global now
+    now = None
+    families.clear()
+    series.clear()
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as e:
@@ -134,7 +138,31 @@ def main():
         if kind is None:
             bad(number, f"{name} has no TYPE")
         if kind == "histogram" and samples:
-            histogram(name, samples)
+            histogram(name, [(n, s, dict(found), value) for n, s, found, value in samples])
+
+
+def counts():
+    """What only grows: of each series its line and value."""
+    return {
+        (name, tuple(sorted(found.items()))): (number, value)
+        for kind, _, samples in families.values()
+        for number, name, found, value in samples
+        if kind in ("counter", "histogram")
+    }
+
+
+def main():
+    data = [open(name, "rb").read() for name in sys.argv[1:]] or [sys.stdin.buffer.read()]
+    before = {}
+    if len(data) > 1:
+        read(data[1])
+        before = counts()
+    read(data[0])
+    after = counts()
+    for key, (_, value) in before.items():
+        number, since = after.get(key, (0, 0))
+        if since < value:
+            bad(number, f"{key[0]}{dict(key[1]) or ''} was {value:g} and is {since:g}")
     for line in wrong:
         print(f"promcheck: {line}", file=sys.stderr)
     sys.exit(1 if wrong or not families else 0)
