@@ -1019,6 +1019,38 @@ CASE(the_end_after_a_request_does_not_keep_its_answer)
 	finish();
 }
 
+CASE(a_drain_ends_what_is_idle_and_lets_a_request_be_answered)
+{
+	begin(&hand); /* idle, and what it was answered is still to be read */
+	at_end = answer_ok;
+	asks(GET);
+	session_http1.drain(s);
+	CHECK(w.closed && !w.broken);
+	CHECK_STR(hears(), OK "\r\nok");
+	finish();
+
+	begin(&hand); /* nothing asked yet, then half a head: that one is answered, and the last */
+	at_end = answer_ok;
+	session_http1.drain(s);
+	CHECK(!w.closed);
+	asks("GET /x HT");
+	session_http1.drain(s);
+	CHECK(!w.closed);
+	asks("TP/1.1\r\n" HOST "\r\n");
+	CHECK_STR(hears(), OK "Connection: close\r\n\r\nok");
+	CHECK(w.closed);
+	finish();
+
+	begin(&hand); /* under way */
+	asks(GET);
+	session_http1.drain(s);
+	CHECK(!w.closed);
+	answer_ok(now);
+	CHECK_STR(hears(), OK "Connection: close\r\n\r\nok");
+	CHECK(w.closed && !w.broken);
+	finish();
+}
+
 CASE(a_connection_that_is_over_aborts_what_is_under_way)
 {
 	begin(&hand);
@@ -1467,6 +1499,7 @@ main(void)
 	    RUN(the_end_between_two_requests_is_a_clean_one),
 	    RUN(the_end_in_a_request_cuts_it_and_says_so),
 	    RUN(the_end_after_a_request_does_not_keep_its_answer),
+	    RUN(a_drain_ends_what_is_idle_and_lets_a_request_be_answered),
 	    RUN(a_connection_that_is_over_aborts_what_is_under_way),
 	    RUN(what_is_passed_is_passed_as_it_is),
 	    RUN(after_a_101_all_that_comes_is_the_handlers),
