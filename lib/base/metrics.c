@@ -32,7 +32,7 @@ static const char *const metric_reasons[] = { /* the most frequent first: a word
 	"request-timeout", "request-cut", "capped", "parsing", "request-payload-too-large", "request-header-too-large", "closed",
 	"control", "cannot-run", "connect-timeout", "drain-timeout", "flush-timeout", "half-close-timeout", "killed", "lifetime", "link-lost",
 	"no-answer", "no-descriptors", "no-memory", "no-sink", "no-such-name", "protocol", "refused", "slow", "stdin-failed",
-	"stdout-failed", "stdout-gone", "timed-out", "withdrawn", "other" };
+	"stdout-failed", "stdout-gone", "timed-out", "withdrawn", "worker-died", "other" };
 static const char *const metric_codes[] = {
 	"200", "404", "101", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308", "400", "401", "403", "405", "406",
 	"408", "409", "410", "411", "412", "413", "414", "415", "416", "417", "422", "426", "428", "429", "431", "500", "501", "502",

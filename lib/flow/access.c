@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -220,17 +222,24 @@ lose(struct access *a, int error)
 		    strerror(error));
 }
 
+/* In one write: a line of another process may come before or after it. */
 static void
 say(struct access *a, const struct text *line)
 {
-	ssize_t n;
+	char end[] = "\n"; /* of the line that is there in part */
+	const struct iovec parts[] = { { end, a->torn }, { line->at, line->len } };
+	ssize_t n, len = (ssize_t)(line->len + a->torn);
 
 	do
-		n = write(a->fd, line->at, line->len);
+		n = writev(a->fd, parts, 2);
 	while (n < 0 && errno == EINTR);
-	if (n != (ssize_t)line->len) {
+	if (n != len) {
+		a->torn |= n > 0;
 		lose(a, n < 0 ? errno : ENOSPC);
-	} else if (a->lost > 0) {
+		return;
+	}
+	a->torn = false;
+	if (a->lost > 0) {
 		log_event(LOG_L_WARN, NULL, "access-log", NULL,
 		    "--access-log: works again; %" PRIu64 " lines were lost", a->lost);
 		a->lost = 0;
@@ -273,6 +282,9 @@ access_use(struct access *a, int fd)
 {
 	fds_close(&a->fd);
 	a->fd = fd;
+	a->torn = false;
+	if (fd != -1)
+		signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like others */
 }
 
 void

@@ -15,6 +15,7 @@ struct access {
 	int fd;        /* -1: nowhere (yet) */
 	bool json;
 	uint64_t lost; /* lines, since writing works no more */
+	bool torn;     /* the last one is there in part: the next begins with a newline */
 };
 
 int access_file(const char *path);

@@ -39,6 +39,7 @@ struct cgi_run {
 	struct started started;
 	int wait_status;   /* when it has exited */
 	bool exited, told; /* told: we sent it a signal, so how it ends is no news */
+	bool late;	   /* its time is over */
 	int fd;		   /* our end of its stream; -1: closed */
 	struct watch watch;
 	struct timer timer; /* its time; then: its exit status, or until it is killed */
@@ -169,6 +170,8 @@ run_late(struct timer *t)
 	run_warn(run, &late_lines, "cgi-timeout", "takes longer than %" PRId64 " ms, and is ended",
 	    run->of->cfg.timeout);
 	run_signal(run, SIGTERM);
+	run->of->ending += !run->exited;
+	run->late = true;
 	run->timer.fire = run_kill;
 	reactor_timer(r, &run->timer, clock_after(reactor_now(r), CGI_KILL_MS));
 	if (run->cgi && begun)
@@ -222,10 +225,18 @@ run_reap_late(struct timer *t)
 }
 
 static void
+cgis_tell(const struct cgis *of)
+{
+	if (of->cfg.ended)
+		of->cfg.ended(of->cfg.arg);
+}
+
+static void
 run_over(struct cgi_run *run)
 {
 	run->exited = true;
 	run->of->running--;
+	run->of->ending -= run->late;
 	if (!run->cgi)
 		run_free(run);
 }
@@ -248,6 +259,7 @@ run_exited(struct started *s, int wait_status)
 	if (run->cgi && run->ended)
 		run_settle(run);
 	cgis_next(of);
+	cgis_tell(of);
 }
 
 /* ---- what cannot be run ---- */
@@ -279,6 +291,7 @@ run_failed(struct started *s, int rc)
 	if (run->cgi)
 		cgi_cannot_run(of, &run->tell, run_part(run), rc);
 	cgis_next(of);
+	cgis_tell(of);
 }
 
 static const struct started_ops run_ops = { .exited = run_exited, .failed = run_failed };
@@ -630,7 +643,7 @@ cgis_close(struct cgis *of)
 	while ((c = TAILQ_FIRST(&of->waiting)))
 		cgi_unqueue(c);
 	while ((run = TAILQ_FIRST(&of->runs))) {
-		run_signal(run, SIGTERM);
+		run_signal(run, run->late ? SIGKILL : SIGTERM);
 		of->cfg.starter->ops->abandon(of->cfg.starter, &run->started);
 		run->exited = true;
 		if (run->cgi)
@@ -638,5 +651,5 @@ cgis_close(struct cgis *of)
 		else
 			run_free(run);
 	}
-	of->running = 0;
+	of->running = of->ending = 0;
 }

@@ -162,8 +162,6 @@ guard_finish(struct guard *g)
 void
 guard_step(struct guard *g)
 {
-	if (g->state == GUARD_JOINED && g->settling)
-		guard_settle(g);
 	if (g->state == GUARD_JOINED)
 		guard_push(g);
 	if (g->state == GUARD_JOINED)
@@ -176,7 +174,11 @@ guard_step(struct guard *g)
 static void
 guard_task(struct task *t)
 {
-	guard_step((struct guard *)((char *)t - offsetof(struct guard, task)));
+	struct guard *g = (struct guard *)((char *)t - offsetof(struct guard, task));
+
+	if (g->state == GUARD_JOINED && g->settling)
+		guard_settle(g);
+	guard_step(g);
 }
 
 void
@@ -271,11 +273,17 @@ guard_cut(struct guard *g)
 		exchange_cut(x);
 }
 
+bool
+guard_told(const struct guard *g)
+{
+	return g->sent == exchange_request(g->exchange)->raw.len && exchange_whole(g->exchange);
+}
+
 void
 guard_answered(struct guard *g, bool keep)
 {
 	struct exchange *x = g->exchange;
-	bool whole = exchange_whole(x);
+	bool whole = guard_told(g);
 
 	keep = keep && whole && !g->deaf;
 	g->exchange = NULL;

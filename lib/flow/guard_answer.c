@@ -11,7 +11,7 @@
 #define PULL_BYTES  (32 * 1024)
 #define PULL_TURNS  8  /* reads before others get their turn */
 #define INTERIM_MAX 16 /* answers 1xx before the final one */
-#define SETTLE	    2  /* turns for what is here already of a request */
+#define SETTLE	    4  /* looks for the rest of a request: what is here has come by the third */
 
 static void
 guard_pass(struct guard *g, const char *bytes, size_t len)
@@ -26,7 +26,7 @@ guard_may_tunnel(const struct guard *g)
 	const struct http1_head *asked = exchange_request(g->exchange);
 
 	return asked->minor >= 1 && http1_is(asked->upgrade, "websocket") &&
-	       exchange_whole(g->exchange);
+	       http1_is(http1_head(g->answers)->upgrade, "websocket") && guard_told(g);
 }
 
 static void
@@ -54,7 +54,7 @@ guard_settle(struct guard *g)
 {
 	const struct http1_head *head = http1_head(g->answers);
 
-	if (exchange_whole(g->exchange) || --g->settling == 0)
+	if (guard_told(g) || --g->settling == 0)
 		guard_answered(g, head->keep_alive && head->framing != HTTP1_UNTIL_END);
 	else
 		reactor_again(guard_loop(g), &g->task);

@@ -14,6 +14,7 @@ void guard_ask(struct guard *);   /* for a backend */
 void guard_pull(struct guard *);  /* reads what the backend says; may end the exchange, and the backend */
 void guard_settle(struct guard *); /* one turn less until an answer that came before the request was whole is final */
 
+bool guard_told(const struct guard *); /* the backend has the whole request */
 void guard_answered(struct guard *, bool keep); /* the answer is whole and passed on */
 void guard_fail(struct guard *, unsigned status, const char *text, const char *more);
 /* The backend is given up, and the exchange, if there is one, is refused (502, 503, 504), or cut in mid-answer.  more: for the log

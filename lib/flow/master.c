@@ -171,6 +171,19 @@ worker_bury(struct master_worker *w)
 	reactor_timer(w->of->cfg.reactor, &w->timer, CLOCK_NEVER);
 }
 
+/* What it counted, and what it could not count any more. */
+static void
+worker_count(const struct master_worker *w, bool crashed)
+{
+	const struct page *page = &w->of->pages[w->index];
+
+	if (crashed)
+		metric_add(METRIC_DEATHS, NULL, 1);
+	if (page->live > 0)
+		metric_add(METRIC_CLOSED, "worker-died", page->live);
+	metrics_keep(&w->of->gone, &page->metrics);
+}
+
 static void
 worker_ended(struct child *child, int wait_status)
 {
@@ -184,9 +197,7 @@ worker_ended(struct child *child, int wait_status)
 	began = m->up || w->was_up;
 	crashed = WIFSIGNALED(wait_status) || (!may && began);
 	m->crashed += crashed;
-	if (crashed)
-		metric_add(METRIC_DEATHS, NULL, 1);
-	metrics_keep(&m->gone, &m->pages[w->index].metrics);
+	worker_count(w, crashed);
 	master_lost_links(w, true);
 	if (began && !master_ending(m))
 		worker_out(w, wait_status);

@@ -152,6 +152,7 @@ session_over(struct session *s)
 	session_unkeep(s);
 	free(s->x.rest);
 	s->x.rest = NULL;
+	s->x.answering = false;
 	session_enter(s, SESSION_OVER);
 }
 
@@ -215,7 +216,8 @@ session_refuse(struct session *s, const struct refusal *why)
 		*x = (struct exchange){ .left = -1, .head = head && is_head(head) };
 	was = x->answer;
 	session_abort(s);
-	writer_say_why(s->writer, why->reason, why->exit);
+	if (was != ANSWER_WHOLE || !why->fault) /* one that was told already is not counted again */
+		writer_say_why(s->writer, why->reason, why->exit);
 	if (was == ANSWER_NONE) {
 		x->keep = false;
 		if (answer_error(x, why->status, why->code, NULL, why->text) < 0)

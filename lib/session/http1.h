@@ -60,7 +60,8 @@ struct http1_record {       /* one request, for an access log and for counting; 
 
 extern const struct session_ops session_http1;
 extern const struct http1_handler http1_builtin;
-/* GET / says where you are (address, interface, connection, TLS), POST /echo says the body back; for demos and benchmarks. */
+/* GET / says where you are (address, interface, connection, TLS), POST / how long the body was, POST /echo says it back; for demos,
+ * tests and benchmarks. */
 
 void http1_error_json(char *to, size_t cap, const char *code, const char *text);
 /* {"error":{"code":..,"message":..}}, the text shortened where it does not fit; cap at least 64. */

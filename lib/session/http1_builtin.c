@@ -1,4 +1,4 @@
-/* Two pages for demos and benchmarks.  The page about the connection is made once; only its last
+/* Pages for demos, tests and benchmarks.  The page about the connection is made once; only its last
  * line, how many requests there were, changes. */
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 enum page { PAGE_NONE, PAGE_ROOT, PAGE_ECHO, PAGE_ALL };
 
 static const char *const allow[] = {
-	[PAGE_ROOT] = "GET, HEAD, OPTIONS",
+	[PAGE_ROOT] = "GET, HEAD, POST, PUT, OPTIONS",
 	[PAGE_ECHO] = "POST, PUT, OPTIONS",
 	[PAGE_ALL] = "GET, HEAD, POST, PUT, OPTIONS",
 };
@@ -75,6 +75,17 @@ answer_root(struct exchange *x)
 	exchange_answer(x, 200, "text/plain; charset=utf-8", NULL, body, (size_t)n);
 }
 
+/* ---- POST / ---- */
+
+static void
+answer_length(struct exchange *x)
+{
+	char body[64];
+	int n = snprintf(body, sizeof(body), "%llu bytes\n", (unsigned long long)x->in);
+
+	exchange_answer(x, 200, "text/plain; charset=utf-8", NULL, body, (size_t)n);
+}
+
 /* ---- POST /echo ---- */
 
 static int
@@ -91,6 +102,8 @@ echo_begin(struct exchange *x)
 static ssize_t
 builtin_body(struct exchange *x, const char *bytes, size_t len)
 {
+	if (page_of(exchange_request(x)) == PAGE_ROOT)
+		return (ssize_t)len;
 	if (exchange_full(x))
 		return 0;
 	if (echo_begin(x) == 0 && exchange_say(x, bytes, len) < 0)
@@ -101,7 +114,9 @@ builtin_body(struct exchange *x, const char *bytes, size_t len)
 static void
 builtin_end(struct exchange *x)
 {
-	if (echo_begin(x) == 0)
+	if (page_of(exchange_request(x)) == PAGE_ROOT)
+		answer_length(x);
+	else if (echo_begin(x) == 0)
 		exchange_said(x);
 }
 
@@ -131,11 +146,12 @@ answer_other(struct exchange *x, const struct http1_head *head, enum page page)
 static void
 builtin_begin(struct exchange *x, const struct http1_head *head)
 {
+	bool sends = is(head->method, "POST") || is(head->method, "PUT");
 	enum page page = page_of(head);
 
 	if (page == PAGE_ROOT && (is(head->method, "GET") || is(head->method, "HEAD")))
 		answer_root(x);
-	else if (page != PAGE_ECHO || !(is(head->method, "POST") || is(head->method, "PUT")))
+	else if (!sends || (page != PAGE_ROOT && page != PAGE_ECHO))
 		answer_other(x, head, page);
 }
 

@@ -4,6 +4,7 @@
 #include <regex.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -254,6 +255,39 @@ CASE(a_write_that_fails_is_said_once_and_again_when_it_works)
 	      matches(works + 1, "^ccf-tlsterm: warn: [^\n]* works again; 3 lines were lost\n$"));
 }
 
+CASE(a_line_that_is_there_in_part_does_not_swallow_the_next)
+{
+	struct access a = { .fd = -1 };
+	struct rlimit was, few;
+	int memory = memfd_create("log", MFD_CLOEXEC), own = dup(2), file;
+	const char *next;
+	ssize_t n;
+
+	fflush(stdout);
+	file = memfd_create("access", MFD_CLOEXEC);
+	getrlimit(RLIMIT_FSIZE, &was);
+	few = (struct rlimit){ .rlim_cur = 40, .rlim_max = was.rlim_max };
+	dup2(memory, 2);
+	access_use(&a, dup(file));
+	setrlimit(RLIMIT_FSIZE, &few); /* nor does a full one kill us */
+	for (int i = 0; i < 3; i++)
+		access_line(&a, &teller, &good);
+	setrlimit(RLIMIT_FSIZE, &was);
+	CHECK_INT(a.lost, 3);
+	for (int i = 0; i < 2; i++)
+		access_line(&a, &teller, &good);
+	access_close(&a);
+	dup2(own, 2);
+	close(own);
+	close(memory);
+	n = pread(file, got, sizeof(got) - 1, 0);
+	close(file);
+	got[n > 0 ? n : 0] = '\0';
+	next = strchr(got, '\n');
+	CHECK_INT(next ? next - got : -1, 40);
+	CHECK(next && matches(next + 1, "^127.0.0.1 - - [^\n]*\n127.0.0.1 - - [^\n]*\n$"));
+}
+
 int
 main(void)
 {
@@ -269,6 +303,7 @@ main(void)
 	    RUN(a_dash_is_a_copy_of_standard_error),
 	    RUN(a_fifo_that_nobody_reads_holds_nobody_up),
 	    RUN(a_write_that_fails_is_said_once_and_again_when_it_works),
+	    RUN(a_line_that_is_there_in_part_does_not_swallow_the_next),
 	    { 0 },
 	});
 }

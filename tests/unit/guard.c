@@ -789,6 +789,59 @@ CASE(an_answer_before_the_request_is_whole_is_passed_and_both_are_closed)
 	finish();
 }
 
+/* What it has not heard of this request nobody sends it any more: the next one must not follow. */
+CASE(an_answer_before_the_head_has_gone_out_is_the_backends_last)
+{
+	static char head[64 * 1024];
+	int pair[2], small = 1, idle = 0;
+	size_t len = (size_t)snprintf(head, sizeof(head),
+	    "GET /x HTTP/1.1\r\nHost: h\r\nA: %015000d\r\nB: %015000d\r\nC: "
+	    "%015000d\r\nD: %015000d\r\n\r\n",
+	    1, 2, 3, 4);
+
+	start(NOTE_TAKE | NOTE_GIVE, 1, 20000, 20000);
+	new_client();
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	CHECK_INT(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	silent_backend = true;
+	put(client, head, len);
+	UNTIL(conns == 1);
+	backend = pair[0];
+	adopt(pair[1]);
+	while (idle++ < 20)
+		turn(1);
+	put(backend, OK, strlen(OK));
+	hears(OK);
+	UNTIL(client_ended);
+	silent_backend = false;
+	UNTIL(backend_ended || backend_reset);
+	CHECK(told_len < len);
+	finish();
+}
+
+CASE(what_is_here_already_of_a_request_is_passed_though_the_answer_is_whole)
+{
+	static char body[60 * 1024];
+	static const char head[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 61440\r\n\r\n";
+	int pair[2];
+
+	start(NOTE_TAKE | NOTE_GIVE, 1, 20000, 20000);
+	new_client();
+	put(client, head, sizeof(head) - 1);
+	put(client, body, sizeof(body));
+	UNTIL(conns == 1);
+	tcp_pair(pair);
+	backend = pair[0];
+	put(backend, OK, strlen(OK)); /* before it has read anything */
+	adopt(pair[1]);
+	hears(OK);
+	UNTIL(told_len == sizeof(head) - 1 + sizeof(body));
+	told_len = 0;
+	ask(GET);
+	CHECK_INT(conns, 1);
+	finish();
+}
+
 CASE(without_a_descriptor_it_is_503_and_the_source_hears_of_it)
 {
 	struct rlimit was, few;
@@ -910,7 +963,7 @@ CASE(a_client_that_does_not_read_stops_the_backend)
 		sent += n > 0 ? (size_t)n : 0;
 		idle = n > 0 ? 0 : idle + 1;
 		turn(1); /* longer than it may be silent, were it to blame */
-		CHECK(memory_held() < 512 * 1024);
+		CHECK(memory_held() < 192 * 1024);
 	}
 	CHECK(sent < MUCH);
 	while (got < MUCH + sizeof(head) - 1 && !check_failed) {
@@ -921,7 +974,7 @@ CASE(a_client_that_does_not_read_stops_the_backend)
 		turn(0);
 		n = recv(client, bytes, sizeof(bytes), MSG_DONTWAIT);
 		got += n > 0 ? (size_t)n : 0;
-		CHECK(n != 0);
+		CHECK(n != 0 && term.live == 1);
 	}
 	CHECK_INT(got, MUCH + sizeof(head) - 1);
 	silent_client = false;
@@ -947,7 +1000,7 @@ CASE(a_backend_that_does_not_read_stops_the_client)
 		sent += n > 0 ? (size_t)n : 0;
 		idle = n > 0 ? 0 : idle + 1;
 		turn(0);
-		CHECK(memory_held() < 512 * 1024);
+		CHECK(memory_held() < 192 * 1024);
 	}
 	CHECK(sent < MUCH);
 	while (got < MUCH + sizeof(head) - 1 && !check_failed) {
@@ -957,7 +1010,7 @@ CASE(a_backend_that_does_not_read_stops_the_client)
 		turn(0);
 		n = recv(backend, bytes, sizeof(bytes), MSG_DONTWAIT);
 		got += n > 0 ? (size_t)n : 0;
-		CHECK(n != 0);
+		CHECK(n != 0 && term.live == 1);
 	}
 	silent_backend = false;
 	put(backend, OK, strlen(OK));
@@ -1022,6 +1075,29 @@ CASE(a_websocket_is_a_tunnel_with_two_ends)
 	}
 }
 
+/* Two fields: what we take for a websocket is something else to the backend. */
+CASE(a_101_for_another_protocol_is_502)
+{
+	static const char asked[] = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+				    "Upgrade: websocket\r\nUpgrade: h2c\r\n\r\n";
+	static const char *const answers[] = {
+		"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+		"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n",
+		"HTTP/1.1 101 Switching\r\n\r\n"
+	};
+
+	start(NOTE_TAKE, 3, 20000, 20000);
+	for (size_t i = 0; i < sizeof(answers) / sizeof(*answers); i++) {
+		new_client();
+		ask(asked);
+		put(backend, answers[i], strlen(answers[i]));
+		UNTIL(client_ended);
+		CHECK(heard_has("\"BadGateway\"") && !heard_has("HTTP/1.1 101"));
+		UNTIL(backend_ended);
+	}
+	finish();
+}
+
 CASE(a_tunnel_that_is_cut_stays_cut)
 {
 	start(NOTE_TAKE, 1, 20000, 20000);
@@ -1056,6 +1132,8 @@ main(void)
 	    RUN(a_backend_that_says_more_than_it_was_asked_for_is_let_go),
 	    RUN(a_backend_that_ends_between_two_requests_is_replaced_by_another),
 	    RUN(an_answer_before_the_request_is_whole_is_passed_and_both_are_closed),
+	    RUN(an_answer_before_the_head_has_gone_out_is_the_backends_last),
+	    RUN(what_is_here_already_of_a_request_is_passed_though_the_answer_is_whole),
 	    RUN(without_a_descriptor_it_is_503_and_the_source_hears_of_it),
 	    RUN(a_client_that_leaves_in_mid_answer_resets_the_backend),
 	    RUN(a_client_that_leaves_while_it_waits_is_taken_back),
@@ -1064,6 +1142,7 @@ main(void)
 	    RUN(a_backend_that_does_not_read_stops_the_client),
 	    RUN(a_backend_that_takes_nothing_is_504),
 	    RUN(a_websocket_is_a_tunnel_with_two_ends),
+	    RUN(a_101_for_another_protocol_is_502),
 	    RUN(a_tunnel_that_is_cut_stays_cut),
 	    { 0 },
 	});

@@ -1128,6 +1128,7 @@ CASE(a_dead_workers_counters_stay_and_its_gauges_go)
 {
 	struct metrics sum = { 0 };
 	struct master_ask a = { 0 };
+	uint64_t lost = metric_get(metrics_here(), METRIC_CLOSED, "worker-died");
 
 	answers = 0;
 	begin(NULL);
@@ -1142,6 +1143,7 @@ CASE(a_dead_workers_counters_stay_and_its_gauges_go)
 	CHECK_INT(metric_get(&sum, METRIC_TAKEN, NULL), 2);
 	CHECK_INT(metric_get(&sum, METRIC_LIVE, NULL), 1);
 	CHECK(metric_get(&sum, METRIC_DEATHS, NULL) >= 1);
+	CHECK_INT(metric_get(&sum, METRIC_CLOSED, "worker-died"), lost + 1);
 	end();
 }
 
