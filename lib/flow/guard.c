@@ -120,6 +120,10 @@ guard_write(struct guard *g, const char *bytes, size_t len)
 		return 0;
 	n = g->tp->ops->write(g->tp, bytes, len);
 	g->deaf = n < 0 && n != -EAGAIN;
+	if (g->deaf && !g->tp->broken) { /* it is still there, and would wait for the rest */
+		g->failed = (int)-n;
+		reactor_later(guard_loop(g), &g->task);
+	}
 	g->stuck = !g->deaf && n < (ssize_t)len;
 	if (n > 0)
 		guard_moved(g);
@@ -176,6 +180,8 @@ guard_task(struct task *t)
 {
 	struct guard *g = (struct guard *)((char *)t - offsetof(struct guard, task));
 
+	if (g->state == GUARD_JOINED && g->failed)
+		guard_fail(g, 502, "the request cannot be passed on", strerror(g->failed));
 	if (g->state == GUARD_JOINED && g->settling)
 		guard_settle(g);
 	guard_step(g);
@@ -223,6 +229,7 @@ guard_detach(struct guard *g, bool cut)
 	g->state = GUARD_NONE;
 	g->stuck = g->deaf = false;
 	g->settling = 0;
+	g->failed = 0;
 }
 
 void
@@ -285,7 +292,7 @@ guard_answered(struct guard *g, bool keep)
 	struct exchange *x = g->exchange;
 	bool whole = guard_told(g);
 
-	keep = keep && whole && !g->deaf;
+	keep = keep && whole && !g->deaf && !exchange_last(x);
 	g->exchange = NULL;
 	g->settling = 0;
 	if (keep)
@@ -297,11 +304,23 @@ guard_answered(struct guard *g, bool keep)
 
 /* ---- the request ---- */
 
+/* It may have ended since its last answer, or spoken, though no event has said so yet.  What it says
+ * once it was asked is taken for the answer. */
+static void
+guard_look(struct guard *g)
+{
+	guard_pull(g);
+	if (g->state == GUARD_JOINED && g->tp->ended)
+		guard_detach(g, false);
+}
+
 static void
 guard_begin(struct exchange *x, const struct http1_head *head)
 {
 	struct guard *g = guard_of(x);
 
+	if (g->state == GUARD_JOINED)
+		guard_look(g);
 	g->exchange = x;
 	g->sent = 0;
 	g->interim = g->settling = 0;

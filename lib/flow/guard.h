@@ -66,6 +66,7 @@ struct guard { /* of one connection; lies in its http_conn, zeroed before it is 
 	bool hungry;               /* body() took less than there was */
 	bool stuck;                /* the backend takes no more for now */
 	bool deaf;                 /* it takes nothing any more; an answer may still come */
+	int failed;                /* errno of a write that failed though it is still there: it is given up in the next step */
 	bool passing;              /* a final answer's head has gone to the client */
 	bool tunnel;               /* after a 101 */
 	bool ending, finished;     /* the client has ended its stream; tunnel: the backend was told */

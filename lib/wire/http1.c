@@ -33,14 +33,16 @@ on_head(llhttp_t *other)
 {
 	struct http1_parser *p = other->data;
 
+	/* It does not know what a response answers, and of 204 and 304 not that they have no body.
+	 */
+	if (p->scan.role == HTTP1_RESPONSE && p->head.framing == HTTP1_NO_BODY)
+		other->flags |= F_SKIPBODY;
 	p->says.headed = true;
 	p->says.chunked = other->flags & F_CHUNKED;
 	p->says.has_length = other->flags & F_CONTENT_LENGTH;
 	p->says.length = other->content_length;
 	p->says.keep_alive = llhttp_should_keep_alive(other);
-	/* It does not know what a response answers, and of 204 and 304 not that they have no body.
-	 */
-	return p->scan.role == HTTP1_RESPONSE && p->head.framing == HTTP1_NO_BODY;
+	return (other->flags & F_SKIPBODY) != 0;
 }
 
 static int

@@ -42,6 +42,8 @@ extension(struct http1_scan *x, const char *s, size_t n)
 		return n;
 	if (s[i] != '\r')
 		return http1_stray(x, s, i, WHY_EXTENSION);
+	if (x->chunk_line == x->step + 1) /* a semicolon, and nothing */
+		return http1_refuse(x, WHY_NO_EXTENSION, i, NULL, 0);
 	x->state = H1_SIZE_CR;
 	return i;
 }

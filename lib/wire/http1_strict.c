@@ -253,12 +253,16 @@ judge_coding(struct http1_scan *x, struct framing *is, const struct http1_field 
 	}
 }
 
+/* Who passes a request on drops what Connection names. */
 static void
-read_connection(struct framing *is, struct http1_text rest)
+judge_connection(struct http1_scan *x, struct framing *is, struct http1_text rest)
 {
-	while (rest.at) {
+	while (rest.at && x->state != H1_REFUSED) {
 		struct http1_text option = element(&rest);
 
+		if (http1_is(option, "host") || http1_is(option, "content-length") ||
+		    http1_is(option, "transfer-encoding"))
+			http1_refuse_at(x, WHY_CONNECTION, option);
 		is->close |= http1_is(option, "close");
 		is->keep_alive |= http1_is(option, "keep-alive");
 		is->upgrade |= http1_is(option, "upgrade");
@@ -273,6 +277,32 @@ judge_host(struct http1_scan *x, struct framing *is, const struct http1_field *f
 	else if (x->role == HTTP1_REQUEST && !is_host(f->value))
 		http1_refuse_at(x, WHY_HOST, f->value);
 	is->host = f;
+}
+
+/* Some take a _ for a -, as in the variables of CGI. */
+static bool
+is_with_underscore(struct http1_text name, const char *word)
+{
+	for (size_t i = 0; i < name.len; i++)
+		if (name.at[i] != '_' ? lower(name.at[i]) != lower(word[i]) : word[i] != '-')
+			return false;
+	return true;
+}
+
+static void
+judge_framed(struct http1_scan *x, struct framing *is, const struct http1_field *f)
+{
+	bool length = f->name.len == 14;
+	const char *word = length ? "Content-Length" : "Transfer-Encoding";
+
+	if (!is_with_underscore(f->name, word))
+		return;
+	if (!http1_is(f->name, word))
+		http1_refuse_at(x, WHY_UNDERSCORE, f->name);
+	else if (length)
+		judge_length(x, is, f);
+	else
+		judge_coding(x, is, f);
 }
 
 /* The length of a name tells most fields from those that matter. */
@@ -296,15 +326,11 @@ judge_field(
 		break;
 	case 10:
 		if (http1_is(f->name, "Connection"))
-			read_connection(is, f->value);
+			judge_connection(x, is, f->value);
 		break;
 	case 14:
-		if (http1_is(f->name, "Content-Length"))
-			judge_length(x, is, f);
-		break;
 	case 17:
-		if (http1_is(f->name, "Transfer-Encoding"))
-			judge_coding(x, is, f);
+		judge_framed(x, is, f);
 		break;
 	}
 }

@@ -403,6 +403,7 @@ static const struct shape shapes[] = {
 	{ GET, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc", false,
 	    true },
 	{ HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", false, false },
+	{ HEAD, "HTTP/1.1 200 OK\r\nX: y\r\n\r\n", false, false },
 	{ HEAD, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false, false },
 	{ GET, "HTTP/1.1 204 No Content\r\n\r\n", false, false },
 	{ GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", false, false },
