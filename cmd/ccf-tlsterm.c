@@ -156,9 +156,9 @@ check_server(void)
 		    "--ca, --servername, --no-verify and --pin are for --client (--client-ca "
 		    "verifies clients)");
 	if (tlsterm.plaintext && (tlsterm.cert.n || tlsterm.key.n || tlsterm.alpn.n ||
-				     tlsterm.client_ca || tlsterm.tickets))
-		tool_usage(
-		    "--plaintext goes with no --cert, --key, --alpn, --client-ca or --tickets");
+				     tlsterm.client_ca || tlsterm.verify || tlsterm.tickets))
+		tool_usage("--plaintext goes with no --cert, --key, --alpn, --client-ca, --verify "
+			   "or --tickets");
 	if (!tlsterm.plaintext && !tlsterm.cert.n)
 		tool_usage("--cert FILE is missing (or --plaintext)");
 	if (tlsterm.client_ca && tlsterm.verify == TLS_NONE)

@@ -95,6 +95,7 @@ static void
 answer_set_level(struct control_call *call)
 {
 	size_t len = strcspn(call->body, " \t\r\n");
+	bool heard = log_wants(LOG_L_INFO); /* one that silences the log is the last to be said */
 	int level = 0;
 
 	if (call->body[len + strspn(call->body + len, " \t\r\n")] == '\0')
@@ -105,8 +106,11 @@ answer_set_level(struct control_call *call)
 		control_refuse(call, 400, NULL, "write error, warn, info or debug in the body");
 		return;
 	}
+	if (heard)
+		say_who(call, level_words[level]);
 	(tool.level ? tool.level : log_set_level)((enum log_level)level);
-	say_who(call, level_words[level]);
+	if (!heard)
+		say_who(call, level_words[level]);
 	plain(call, 200, level_words[level]);
 }
 
@@ -181,8 +185,13 @@ control_elsewhere(struct control_call *call, const char *who)
 void
 control_may(bool stays, const char *how)
 {
-	if (tool.control_path && !stays)
+	const char *path = tool.control_path;
+
+	if (path && !stays)
 		tool_usage("--control is for a tool that stays running: %s", how);
+	if (path && (!*path || strlen(path) >= sizeof(control.bound.path)))
+		tool_usage("--control %s: a path of 1 to %zu bytes is wanted", path,
+		    sizeof(control.bound.path) - 1);
 }
 
 void

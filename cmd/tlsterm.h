@@ -75,10 +75,12 @@ void certs_close(void);
 
 void tlsterm_http_check(void); /* what goes together: a usage error in one sentence; then the defaults */
 void tlsterm_http_sink(struct terminator *, struct terminator_config *);
+unsigned tlsterm_http_commands(void); /* that answer requests at once, of one worker */
 /* Who answers requests.  Of cfg the reactor, the hub, the starter and the deadlines are there already. */
 void tlsterm_http_access(void); /* opens the access log, or exits 1 naming it */
 int tlsterm_http_access_again(void);
 /* HUP: opens it anew.  A descriptor, yours; -1: there is none, or (said) the one before stays in use */
+bool tlsterm_http_runs(bool any); /* a COMMAND whose time is running out; any: or one that has answered, and goes on */
 void tlsterm_http_close(void); /* at the end of the process: COMMANDs that still run, the access log; legal always */
 void tlsterm_http_next_capped(void); /* another Retry-After: those who are refused together shall not come back together */
 

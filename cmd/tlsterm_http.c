@@ -156,8 +156,8 @@ starved(void *arg)
 		hub_starve(of->from[i]);
 }
 
-static unsigned
-cgi_share(void)
+unsigned
+tlsterm_http_commands(void)
 {
 	int64_t n = or_default(tlsterm.http.cgi_max, 64) / tlsterm.workers;
 
@@ -182,8 +182,10 @@ tlsterm_http_sink(struct terminator *of, struct terminator_config *cfg)
 		.cgi = { .reactor = cfg->reactor,
 		    .starter = cfg->starter,
 		    .command = cfg->command,
-		    .max = cgi_share(),
-		    .timeout = or_default(tlsterm.http.cgi_timeout, 60000) },
+		    .max = tlsterm_http_commands(),
+		    .timeout = or_default(tlsterm.http.cgi_timeout, 60000),
+		    .ended = cfg->idle_now,
+		    .arg = cfg->arg },
 		.access = tlsterm.http.access ? &tlsterm.access : NULL };
 
 	http_open(&http, &h);
@@ -204,6 +206,13 @@ tlsterm_http_next_capped(void)
 	last = last % RETRY_MAX + 1;
 	tlsterm.capped =
 	    (struct capped){ .message = busy, .len = http1_capped(busy, sizeof(busy), last) };
+}
+
+bool
+tlsterm_http_runs(bool any)
+{
+	return opened && http.cfg.to == HTTP_CGI &&
+	       (any ? http.cgis.running > 0 : cgis_owing(&http.cgis));
 }
 
 void

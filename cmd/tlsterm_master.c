@@ -125,6 +125,7 @@ tlsterm_master(void)
 	if (tlsterm.command) {
 		starter_here_open(&starter, &tool.children, tlsterm.command, 0);
 		m.starter = &starter.starter;
+		m.commands = tlsterm.is_http ? tlsterm_http_commands() : 0;
 	}
 	tlsterm_control(&master); /* asked from the loop on */
 	names(cfg);

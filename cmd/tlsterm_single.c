@@ -34,13 +34,17 @@ static void
 idle_now(void *arg)
 {
 	(void)arg;
-	tool_end(terminator.last_status);
+	if (terminator.live == 0 && !tlsterm_http_runs(true))
+		tool_end(terminator.last_status);
 }
 
-/* Told to end: the connection is cut, and the COMMAND hears so (SIGHUP) before its input ends. */
+/* Told to end: the connection is cut, and the COMMAND hears so (SIGHUP) before its input ends.  Told
+ * again: it is not waited for. */
 static void
 cut(void)
 {
+	if (terminator.live == 0)
+		tool_end(terminator.last_status);
 	terminator_cut_all(&terminator, "killed", CCF_DEADLINE);
 }
 

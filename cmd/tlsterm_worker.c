@@ -121,7 +121,7 @@ tlsterm_confine(unsigned allow, char *holds, size_t cap)
 static void
 finish(void)
 {
-	if (sources_open > 0 || terminator.live > 0)
+	if (sources_open > 0 || terminator.live > 0 || tlsterm_http_runs(false))
 		return;
 	tool_end(cut_short ? CCF_DEADLINE : tool.exit_status);
 }

@@ -155,9 +155,20 @@ run_unusable(struct cgi_run *run, const char *fault)
 }
 
 static void
+cgis_tell(const struct cgis *of)
+{
+	if (of->cfg.ended)
+		of->cfg.ended(of->cfg.arg);
+}
+
+/* More cannot be done; where the master is gone, nobody says that it has ended. */
+static void
 run_kill(struct timer *t)
 {
-	run_signal(OF(timer, t), SIGKILL);
+	struct cgi_run *run = OF(timer, t);
+
+	run_signal(run, SIGKILL);
+	cgis_tell(run->of);
 }
 
 static void
@@ -170,7 +181,6 @@ run_late(struct timer *t)
 	run_warn(run, &late_lines, "cgi-timeout", "takes longer than %" PRId64 " ms, and is ended",
 	    run->of->cfg.timeout);
 	run_signal(run, SIGTERM);
-	run->of->ending += !run->exited;
 	run->late = true;
 	run->timer.fire = run_kill;
 	reactor_timer(r, &run->timer, clock_after(reactor_now(r), CGI_KILL_MS));
@@ -225,18 +235,10 @@ run_reap_late(struct timer *t)
 }
 
 static void
-cgis_tell(const struct cgis *of)
-{
-	if (of->cfg.ended)
-		of->cfg.ended(of->cfg.arg);
-}
-
-static void
 run_over(struct cgi_run *run)
 {
 	run->exited = true;
 	run->of->running--;
-	run->of->ending -= run->late;
 	if (!run->cgi)
 		run_free(run);
 }
@@ -304,7 +306,7 @@ cgi_refuse(struct exchange *x, int rc)
 		    "the request does not fit into the environment of the script");
 	else if (rc == -EINVAL)
 		exchange_refuse(x, 400, "InvalidInput", NULL,
-		    "the path has a %% without two digits, or a %%2f or %%00");
+		    "the path has a %% without two digits, a %%2f, a %%00, or a segment \"..\"");
 	else
 		exchange_refuse(x, 500, "InternalError", NULL, "out of memory");
 }
@@ -379,8 +381,8 @@ run_heard(struct cgi_run *run, const char *at, size_t n)
 		run_cut(run);
 }
 
-/* One read.  False: there is no more now.  ECONNRESET is an end too: it has not read all that was
- * for it. */
+/* One read.  False: there is no more now.  ECONNRESET comes once, and then the end: it has not read
+ * all that was for it. */
 static bool
 run_hear(struct cgi_run *run)
 {
@@ -392,8 +394,13 @@ run_hear(struct cgi_run *run)
 		run_heard(run, bytes, (size_t)n);
 		return true;
 	}
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n < 0 && errno == ECONNRESET)
+		return true;
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			run_cut(run);
 		return false;
+	}
 	run->ended = true;
 	if (run->exited)
 		run_settle(run);
@@ -634,6 +641,17 @@ cgis_open(struct cgis *of, const struct cgis_config *cfg)
 	TAILQ_INIT(&of->runs);
 }
 
+bool
+cgis_owing(const struct cgis *of)
+{
+	const struct cgi_run *run;
+
+	TAILQ_FOREACH(run, &of->runs, link)
+		if (!run->exited && run->timer.slot)
+			return true;
+	return false;
+}
+
 void
 cgis_close(struct cgis *of)
 {
@@ -651,5 +669,5 @@ cgis_close(struct cgis *of)
 		else
 			run_free(run);
 	}
-	of->running = of->ending = 0;
+	of->running = 0;
 }

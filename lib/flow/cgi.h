@@ -27,14 +27,13 @@ struct cgis_config {
 	const char *command; /* its name, for messages */
 	unsigned max;        /* at once, in this process */
 	int64_t timeout;     /* ms, from the whole head to the end of the answer, the wait for a turn included; -1: none */
-	void (*ended)(void *arg); /* a process has ended; may be NULL */
+	void (*ended)(void *arg); /* a process has ended, or was killed; may be NULL */
 	void *arg;
 };
 
 struct cgis { /* of one process */
 	struct cgis_config cfg;
 	unsigned running;                   /* processes, those whose client has gone, or has its answer, among them */
-	unsigned ending;                    /* those among them that took too long, and were told to end */
 	TAILQ_HEAD(cgi_list, cgi) waiting;  /* for their turn */
 	TAILQ_HEAD(cgi_runs, cgi_run) runs;
 };
@@ -56,6 +55,7 @@ struct cgi { /* of one connection; lies in its http_conn, zeroed before it is us
 #define CGI_KILL_MS 2000
 
 void cgis_open(struct cgis *, const struct cgis_config *);
+bool cgis_owing(const struct cgis *); /* one runs whose time is running out: not who has answered, and goes on for himself */
 void cgis_close(struct cgis *);
 /* At the end of the process: what still runs is told to end (who was told before is killed), and waited for by nobody. */
 void cgi_open(struct cgi *, struct cgis *, const struct env *);

@@ -309,6 +309,7 @@ guard_answered(struct guard *g, bool keep)
 static void
 guard_look(struct guard *g)
 {
+	g->tp->ready |= TP_READ;
 	guard_pull(g);
 	if (g->state == GUARD_JOINED && g->tp->ended)
 		guard_detach(g, false);

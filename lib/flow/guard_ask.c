@@ -107,10 +107,11 @@ down_closed(struct link_conn *lc, const char *reason, int status, uint64_t in, u
 {
 	struct guard *g = (struct guard *)((char *)lc - offsetof(struct guard, down));
 	bool busy = status == CCF_UNAVAILABLE || strcmp(reason, "no-descriptors") == 0;
+	bool had_one = g->state == GUARD_JOINED && (status == CCF_OK || status == CCF_CUT);
 
 	(void)in;
 	(void)out;
-	g->verdict = status == CCF_DEADLINE ? 504 : busy ? 503 : 502;
+	g->verdict = had_one ? 0 : status == CCF_DEADLINE ? 504 : busy ? 503 : 502;
 	snprintf(g->text, sizeof(g->text), "%s", reason[0] ? reason : "refused");
 	if (g->state == GUARD_ASKED)
 		guard_fail(

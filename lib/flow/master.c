@@ -268,6 +268,7 @@ worker_fork(struct master_worker *w)
 	w->state = WORKER_RUNS;
 	w->up = w->dead = false;
 	w->last_id = 0;
+	w->forgotten = 0;
 	w->since = reactor_now(m->cfg.reactor);
 	channel_open(&w->channel, m->cfg.reactor, pair[0], &master_channel_ops, w);
 	return 0;

@@ -36,6 +36,7 @@ struct master_config {
 	const struct name_config *names; /* n_names of them, sources first; reactor, links, ops and owner are set here */
 	unsigned n_names;
 	struct starter *starter;         /* here; NULL: there is no COMMAND */
+	unsigned commands;               /* so many at once of one worker; 0: as many as it asks for */
 	void (*work)(void *arg, unsigned index, int chan, struct page *); /* never returns */
 	/* In the new worker, which has nothing of the master's open but 0 to 2 and chan (the caller's: channel_open it);
 	 * dispositions and mask are those of a fresh process, SIGPIPE ignored; children is empty, reactor the master's and

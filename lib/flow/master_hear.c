@@ -25,6 +25,7 @@ static void
 run_over(struct master_run *run)
 {
 	RB_REMOVE(started_tree, &run->by->runs, &run->started);
+	run->by->n_runs--;
 	fds_close(&run->held);
 	free(run);
 }
@@ -69,11 +70,13 @@ run_start(struct master_worker *w, const struct order *o, const struct note *not
 		rc = starter->ops->start(starter, &run->started, &env, fd);
 	}
 	env_free(&env);
-	if (rc == 0)
-		RB_INSERT(started_tree, &w->runs, &run->started);
-	else
+	if (rc < 0) {
 		free(run);
-	return rc;
+		return rc;
+	}
+	RB_INSERT(started_tree, &w->runs, &run->started);
+	w->n_runs++;
+	return 0;
 }
 
 static const char *
@@ -88,6 +91,8 @@ heard_run(struct master_worker *w, const struct order *o, const char *payload, s
 		return "it asked for a COMMAND under a number that was used before";
 	if (note_parse(&note, payload, len) < 0 || note.verb != NOTE_CONN)
 		return "it asked for a COMMAND, and not for which connection";
+	if (w->of->cfg.commands && w->n_runs + w->forgotten >= w->of->cfg.commands)
+		return "it asked for more COMMANDs than it may have at once";
 	w->last_id = o->id;
 	if (w->dead)
 		return NULL;
@@ -125,6 +130,7 @@ heard_about_run(struct master_worker *w, const struct order *o, int *fd)
 	} else {
 		starter->ops->abandon(starter, s);
 		run_over(run_of(s));
+		w->forgotten++;
 	}
 	return NULL;
 }

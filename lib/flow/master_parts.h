@@ -21,6 +21,7 @@ struct master_worker {
 	const char *fault;    /* why we killed it */
 	unsigned links[MASTER_NAMES_MAX], n_links;
 	struct started_tree runs;
+	unsigned n_runs, forgotten; /* forgotten: they may still run */
 	uint64_t last_id;
 };
 

@@ -422,6 +422,12 @@ exchange_begun(const struct exchange *x)
 }
 
 bool
+exchange_last(const struct exchange *x)
+{
+	return !x->keep;
+}
+
+bool
 exchange_whole(const struct exchange *x)
 {
 	const struct session *s = session_of(x);

@@ -43,6 +43,7 @@ void exchange_resume(struct exchange *);
 /* body() would take more than it did.  It, and end(), may be called before this returns. */
 void exchange_continue(struct exchange *);     /* the body is wanted: 100 Continue, if the client waits for it; else nothing */
 bool exchange_begun(const struct exchange *); /* too late for another status */
+bool exchange_last(const struct exchange *);   /* the connection closes after it */
 bool exchange_whole(const struct exchange *);  /* the request has been read to its end, and body() took all of it */
 const struct http1_head *exchange_request(const struct exchange *);
 const struct env *exchange_env(const struct exchange *);

@@ -719,6 +719,9 @@ CASE(a_request_that_cannot_be_said_is_refused)
 	ask(&x, "GET", "/a%2fb", NULL, 0);
 	CHECK_INT(x.status, 400);
 	CHECK(x.over);
+	ask(&x, "GET", "/a/%2e./b", NULL, 0);
+	CHECK_INT(x.status, 400);
+	CHECK(strstr(x.text, "a segment \"..\""));
 	memset(much, 'x', 17000);
 	*much = '/';
 	much[16999] = '\0';
@@ -882,18 +885,31 @@ CASE(a_client_may_leave_while_an_exit_is_waited_for)
 	end_remote();
 }
 
+static unsigned told_of_ends;
+
+static void
+count_ends(void *arg)
+{
+	(void)arg;
+	told_of_ends++;
+}
+
 CASE(one_that_lives_on_is_ended_when_we_end)
 {
 	struct exchange x, y;
 
 	begin_remote(10);
+	cgis.cfg.ended = count_ends;
 	ask(&x, "GET", "/", NULL, 0);
 	answer(&x);
 	CHECK_INT(remote.kills, 1);
 	CHECK_INT(remote.signo, SIGTERM);
+	CHECK(cgis_owing(&cgis));
 	while (remote.kills < 2)
 		reactor_turn(loop, -1);
 	CHECK_INT(remote.signo, SIGKILL);
+	CHECK(!cgis_owing(&cgis)); /* and that was said: its exit may never be */
+	CHECK_INT(told_of_ends, 1);
 	remote.asked->ops->exited(remote.asked, SIGKILL);
 	end_remote();
 	begin_remote(30000);

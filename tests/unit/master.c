@@ -47,6 +47,7 @@ static struct test {
 	const char *sink;
 	const char *source;
 	char *const *argv;
+	unsigned commands; /* at once, of a worker */
 } test;
 
 static struct reactor *loop;
@@ -488,6 +489,7 @@ begin_master(char *msg, size_t cap)
 		.names = names,
 		.n_names = test.sink ? 2 : 1,
 		.starter = test.argv ? &here.starter : NULL,
+		.commands = test.commands,
 		.work = work,
 		.material = give_material,
 		.done = on_done,
@@ -841,6 +843,39 @@ CASE(a_command_that_was_abandoned_runs_on_and_its_end_is_told_to_nobody)
 	CHECK_STR(said, "a\n");
 	CHECK_INT(shared[0].ends, 0);
 	close(other);
+	end();
+}
+
+/* Also those that it abandoned: they may still run. */
+CASE(a_worker_that_wants_more_commands_at_once_than_it_may_is_killed)
+{
+	char *argv[] = { "sh", "-c", "echo ready; read x", NULL };
+	char said[64] = "";
+	int fd[2];
+
+	begin(&(struct test){ .argv = argv, .commands = 2 });
+	for (unsigned i = 0; i < 3; i++) { /* one after the other it may */
+		fd[0] = order_to(0, "run");
+		UNTIL(master.worker[0].n_runs == 1);
+		CHECK_INT(write(fd[0], "\n", 1), 1);
+		read_all(fd[0], said, sizeof(said));
+		UNTIL(master.worker[0].n_runs == 0);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		fd[i] = order_to(0, "run");
+		UNTIL(master.worker[0].n_runs == i + 1);
+	}
+	close(order_to(0, "abandon"));
+	UNTIL(master.worker[0].forgotten == 1);
+	CHECK_INT(master.worker[0].n_runs, 1);
+	CHECK_INT(master.crashed, 0);
+	close(order_to(0, "run"));
+	UNTIL(master.crashed == 1);
+	CHECK(logged("was killed: it asked for more COMMANDs than it may have at once"));
+	UNTIL(link_to(0));
+	CHECK_INT(master.worker[0].n_runs + master.worker[0].forgotten, 0);
+	close(fd[0]);
+	close(fd[1]);
 	end();
 }
 
@@ -1348,6 +1383,7 @@ main(void)
 	    RUN(a_command_that_cannot_be_run_is_told_later),
 	    RUN(a_command_is_hung_up_by_its_worker_and_when_that_dies),
 	    RUN(a_command_that_was_abandoned_runs_on_and_its_end_is_told_to_nobody),
+	    RUN(a_worker_that_wants_more_commands_at_once_than_it_may_is_killed),
 	    RUN(material_goes_to_every_worker_when_it_changes_and_to_each_new_one),
 	    RUN(workers_are_asked_for_rows_gauges_and_cuts),
 	    RUN(a_stopped_worker_is_waited_for_and_then_missing),
