@@ -13,68 +13,7 @@
 
 load helpers
 load clients
-
-setup() {
-	[ -n "$(type -P strace)" ] || skip "strace is not available here"
-	common_setup
-	certs
-	TLS=(--cert "$CERTS/chain.pem" --key "$CERTS/key.pem")
-	CA=$CERTS/ca.pem
-	TLSTERM=(ccf-tlsterm)
-	ALL=()
-	if [ "${CCF_INJECT-}" = all ]; then
-		ALL=(--all)
-		export BATS_TEST_TIMEOUT=3600
-	fi
-}
-
-# stack ARG...: a listener and a terminator with these arguments; '|' and what it hands its connections on to may follow.
-stack() {
-	pipeline lst ccf-listen --to - --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0 '|' \
-	    tls "${TLSTERM[@]}" --no-sandbox "$@"
-	ADDR=$(address a.json rpc)
-}
-
-backend() {
-	SPAWN_OUT=backend.out spawn backend python3 "$HERE/peer/disturb.py" backend
-	await_line backend.out .
-	BACKEND=$(head -n 1 backend.out)
-}
-
-# disturb worker|master [OPTION...] CELL...: of tls.  Before and after they hold the same.
-disturb() {
-	local run=(python3 "$HERE/peer/disturb.py" "${ALL[@]}" --limit "$LIMIT" --closed lst.log --log tls.log)
-	local status=0 rss master worker
-
-	"${run[@]}" "${PLAIN[@]}" "$1:${PID[tls]}" "$CA" "$ADDR"	# what is made once is made
-	is_open 0
-	master=$(holds tls) worker=$(holds tls.1) rss=$(rss_kib tls.1)
-	"${run[@]}" "${PLAIN[@]}" "$1:${PID[tls]}" "$CA" "$ADDR" "${@:2}" || status=$?
-	[ "$status" != 77 ] || skip "strace may not be attached here"
-	[ "$status" = 0 ]
-	is_open 0
-	run ! grep -E 'killed by SIG(SEGV|ABRT|BUS|ILL|FPE)' tls.log
-	eventually holds_just tls "$master"
-	eventually holds_just tls.1 "$worker"
-	[ -n "${CCF_SAN-}" ] || [ "$(rss_kib tls.1)" -lt $((rss + 8192)) ]
-}
-
-# holds NAME: what it has open, without the pipes that it keeps for splice (at most 8 here); by kind.
-holds() {
-	asked "${1%.*}" . >&2
-	find "/proc/$(pid_of "$1")/fd" -type l -printf '%l\n' | sed 's/[0-9]*\]//' | grep -v '^pipe:' | sort | uniq -c | tr -s '\n ' ' '
-}
-
-holds_just() {
-	echo "$1 holds $(holds "$1"), not $2"
-	[ "$(holds "$1")" = "$2" ] && [ "$(find "/proc/$(pid_of "$1")/fd" -lname 'pipe:*' | wc -l)" -le 8 ]
-}
-
-# drained NAME STATUS
-drained() {
-	stop "$1"
-	[ "$ended" = "${2-0}" ]
-}
+load inject
 
 @test "a worker with a session: whatever call fails, the client gets every byte, or sees that it does not" {
 	stack "${TLS[@]}" --app echo
@@ -103,7 +42,7 @@ drained() {
 }
 
 @test "a worker without TLS: splice and its pipes" {
-	PLAIN=(--plain)
+	HOW=(--plain)
 	backend
 	stack --plaintext --to - '|' con ccf-connect --from - "$BACKEND"
 	disturb worker --mortal splice:EINTR,EAGAIN,ENOMEM,ECONNRESET,EPIPE recvfrom:EINTR,EAGAIN,ECONNRESET@1 sendto:EINTR,EAGAIN,EPIPE@1 \

@@ -11,9 +11,13 @@ WHOM is
 worker:PID, master:PID  PID is the master's.  strace is attached for a cell: what --event says is done, a client sends its
         bytes and gets them back, and pauses.  Then a second one has to be served as if nothing had been.  Without a CELL
         that is all.
+tool:PID  The same with a tool that is one process.
 server  PROGRAM is run for each cell, under strace, with a client's connection as 0 and 1.
 client  The same with a connection to HOST:PORT as 6 and 7; its standard output has to be its standard input.
 start   PROGRAM is run for each cell, and has to fail with --status and a line in --log that matches --until.
+
+With --http a client sends requests on one connection, and gets what they ask for: see Browser.  With --control PATH that is
+asked for its metrics before and after; with --leave a client goes away in the middle of a request before.
 
 A line says what became of a cell: CALL ERRNO WHEN: whole|cut REASON; N injected, M calls
 whole: every byte came back, and then the end.  cut: it was seen that something failed.  All else is a FAULT, and the exit
@@ -21,16 +25,18 @@ status 1: a cut for an EINTR or the like; a wrong byte; an end as if all were we
 status 0; a process that is gone; no answer within --limit seconds; more than --calls system calls; one that goes on calling
 while nothing happens; a cell that is not reached at all.  77: strace may not be attached here.
 
-backend says on standard output where it listens, echoes until TERM, and then for every FAULT what a connection that ended as
-if all were well was missing.
+backend says on standard output where it listens, echoes until TERM (with --http: answers requests), and then for every FAULT
+what a connection that ended as if all were well was missing.
 """
-import argparse, os, random, re, select, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
+import argparse, http.client, json, os, random, re, select, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
 
 RESET = struct.pack("ii", 1, 0)
 CALL = re.compile(rb"^(?:\d+ +)?([a-z_0-9]+)\(", re.M)
 QUIET = 0.03  # seconds of a silent connection; who spins makes hundreds of calls in them
 SMALL = 50000
 HARMLESS = "EINTR", "EAGAIN", "ETOOMANYREFS"  # that is to be done once more
+PAGE = re.compile(rb"(?s).*rpc#\d+.*\n")  # what GET / answers
+CHUNK = 5000
 ALL = ["1", "2", "3", "4", "7", "12", "20", "2+2", "5+3"]
 EVENTS = {  # what the log says sooner or later, and at last, when nothing is disturbed any more
     "reload": (rb"loaded again", rb": info: certificates? loaded again"),
@@ -42,8 +48,11 @@ parse.add_argument("--all", action="store_true")
 parse.add_argument("--bytes", type=int, default=1 << 20)
 parse.add_argument("--calls", type=int, default=5000)
 parse.add_argument("--closed", metavar="FILE", help="the listener's log: with its line a connection is over")
+parse.add_argument("--control", metavar="PATH", help="its control socket answers")
 parse.add_argument("--event", choices=EVENTS, help="HUP to the master, or KILL to the oldest worker")
 parse.add_argument("--follow", action="store_true", help="its children are disturbed, too")
+parse.add_argument("--http", action="store_true", help="clients make requests")
+parse.add_argument("--leave", action="store_true", help="another client goes away in the middle of a request")
 parse.add_argument("--limit", type=float, default=20)
 parse.add_argument("--log", metavar="FILE", help="the terminator's")
 parse.add_argument("--mortal", action="store_true", help="a worker may end, if another one follows")
@@ -304,6 +313,198 @@ class Client:
             self.sock.close()
 
 
+class Answer:
+    """Of a request, from its pieces: body is what came of it; whole, once its framing says so."""
+
+    def __init__(self):
+        self.raw, self.body, self.status, self.fields, self.whole = bytearray(), bytearray(), 0, {}, False
+
+    def take(self, piece):
+        self.raw += piece
+        while not self.whole and self.step():
+            pass
+
+    def step(self):
+        if not self.status:
+            head, blank, rest = bytes(self.raw).partition(b"\r\n\r\n")
+            if not blank:
+                return False
+            lines = head.decode().split("\r\n")
+            if not (m := re.fullmatch(r"HTTP/1\.1 (\d\d\d) .*", lines[0])):
+                raise Fault(f"no answer: {lines[0]!r}")
+            self.raw, self.status = bytearray(rest), int(m[1])
+            self.fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            if self.status < 200:
+                self.status = 0
+                return True
+            self.left = 0 if self.chunked() else int(self.fields.get("content-length", 1 << 62))
+            self.whole = not self.left and not self.chunked()
+        elif self.chunked() and not self.left:
+            size, crlf, rest = bytes(self.raw).partition(b"\r\n")
+            if not crlf:
+                return False
+            self.left, self.raw = int(size, 16) + 2, bytearray(rest)
+            self.last = self.left == 2
+        elif not self.raw:
+            return False
+        piece = self.raw[:self.left]
+        self.left -= len(piece)
+        del self.raw[:len(piece)]
+        self.body += piece
+        if self.chunked() and piece and not self.left:
+            if self.body[-2:] != b"\r\n":
+                raise Fault("a chunk that does not end")
+            del self.body[-2:]
+            self.whole = self.last
+        elif not self.chunked():
+            self.whole = not self.left
+        return True
+
+    def chunked(self):
+        return self.fields.get("transfer-encoding") == "chunked"
+
+    def closes(self):
+        return self.fields.get("connection") == "close"
+
+
+class Browser(Client):
+    """Requests on one connection, each with its answer: the right one, whole, or an error of ours (5xx), with which the connection
+    may end, or it is seen to be cut.  self.data is what is posted."""
+
+    def ask(self, method, target, data=None, *fields):
+        head = [f"{method} {target} HTTP/1.1", "Host: localhost", *fields]
+        if data is not None:
+            head.append(f"Content-Length: {len(data)}" if "Transfer-Encoding: chunked" not in fields else "X-Sized: no")
+        self.posted = data
+        if data is not None and "X-Sized: no" in head:
+            data = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in
+                            (data[i:i + CHUNK] for i in range(0, len(data), CHUNK))) + b"0\r\n\r\n"
+        return "\r\n".join([*head, "", ""]).encode() + (data or b"")
+
+    def seen(self, answer):
+        """Nothing that came of it is wrong."""
+        if answer.status != 200 and not 500 <= answer.status < 600 and answer.status:
+            raise Fault(f"answer {answer.status}: {bytes(answer.body)}")
+        if answer.status == 200 and self.posted is not None and not self.posted.startswith(answer.body):
+            raise Fault("wrong bytes")
+
+    def judge(self, answer):
+        self.seen(answer)
+        if answer.status != 200:
+            json.loads(answer.body)["error"]["code"]
+        elif self.posted is not None and answer.body != self.posted:
+            raise Fault(f"an answer as if it were whole, of {len(answer.body)} of {len(self.posted)} bytes")
+        elif self.posted is None and not PAGE.fullmatch(answer.body):
+            raise Fault(f"a page that is none: {bytes(answer.body)}")
+        if answer.raw:
+            raise Fault("more came than was asked for")
+
+    def fetch(self, request):
+        """True: the connection goes on."""
+        answer, sent = Answer(), 0
+        try:
+            while not answer.whole or sent < len(request) and not answer.closes():
+                piece = self.stream.read()
+                if piece == b"":
+                    if answer.status and not answer.chunked() and "content-length" not in answer.fields:
+                        answer.whole = True
+                        break
+                    raise Cut("in an answer" if answer.status else "without an answer")
+                if piece:
+                    answer.take(piece)
+                put = self.stream.write(request[sent:sent + (1 << 16)]) if sent < len(request) else False
+                sent += put or 0
+                if piece is False and put is False:
+                    self.wait(write=sent < len(request))
+        except (OSError, Cut):
+            self.seen(answer)
+            if not answer.whole:
+                raise
+        self.judge(answer)
+        if answer.status != 200:
+            self.told.append(str(answer.status))
+        return answer
+
+    def run(self, pause=None):
+        self.told = []
+        requests = [("GET", "/"), ("POST", "/echo", self.data), ("POST", "/echo", self.data[:SMALL], "Transfer-Encoding: chunked"),
+                    ("GET", "/"), ("POST", "/echo", self.data[:CHUNK], "Connection: close")]
+        try:
+            self.until(self.stream.shake)
+            for i, request in enumerate(requests):
+                if i == len(requests) - 1 and pause:
+                    pause()
+                answer = self.fetch(self.ask(*request))
+                if answer.closes():
+                    break
+            if not answer.closes():
+                raise Fault("the last answer does not say that the connection ends")
+            self.over(answer)
+        except (Cut, Fault):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            raise
+        except OSError as e:
+            raise Cut(f"{type(e).__name__}: {e}") from e
+        finally:
+            self.sock.close()
+        if self.told:
+            raise Cut("told " + ", ".join(self.told))
+
+    def over(self, answer):
+        """It closes after its last answer.  Who has sent less than he wanted to need not see more than that."""
+        try:
+            if self.until(self.stream.read):
+                raise Fault("more came after the last answer")
+        except OSError:
+            if answer.status == 200:
+                raise
+
+
+def visit(n, pause=None):
+    (Browser if opt.http else Client)(connect(), make_bytes(n)).run(pause)
+
+
+def leave():
+    """A client that goes away in the middle of a request, once that is under way."""
+    c = Browser(connect(), make_bytes(SMALL))
+    try:
+        c.until(c.stream.shake)
+        data = c.ask("POST", "/echo", c.data)[:-CHUNK]
+        while data:
+            if put := c.stream.write(data):
+                data = data[put:]
+            else:
+                c.wait(write=True)
+        answer = Answer()
+        while not answer.status and (piece := c.until(c.stream.read)):
+            answer.take(piece)
+    except (OSError, Cut):
+        pass  # it was disturbed
+    finally:
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        c.sock.close()
+
+
+def ask_control():
+    """Its metrics, whole; or a Cut."""
+    link = http.client.HTTPConnection("localhost")
+    link.sock = socket.socket(socket.AF_UNIX)
+    link.sock.settimeout(opt.limit)
+    try:
+        link.sock.connect(opt.control)
+        link.request("GET", "/metrics")
+        answer = link.getresponse()
+        body = answer.read()
+    except TimeoutError as e:
+        raise Fault("the control socket does not answer") from e
+    except (OSError, http.client.HTTPException) as e:
+        raise Cut(f"of the control socket: {type(e).__name__}: {e}") from e
+    finally:
+        link.close()
+    if answer.status != 200 or not re.search(rb"\n\w+(\{.*\})? \S+\n\Z", body):
+        raise Fault(f"the control socket answers {answer.status}: {body[-200:]}")
+
+
 def connect():
     global connections
     connections += 1
@@ -327,7 +528,7 @@ def await_line(since, said):
 
 
 def attached(inject):
-    worker = eventually(workers, "there is no worker, and none comes")[-1]
+    worker = eventually(workers, "there is no worker, and none comes")[-1] if kind != "tool" else master
     disturbed = worker if kind == "worker" else master
     try:
         trace = Strace(inject, pid=disturbed)
@@ -347,9 +548,12 @@ def attached(inject):
         if opt.event:
             since = happen()
             await_line(since, EVENTS[opt.event][0])
-        Client(connect(), make_bytes(opt.bytes)).run(pause)
-    except Cut as e:
-        result = f"cut {e}"
+        for step in [ask_control] * bool(opt.control) + [leave] * opt.leave + \
+                [lambda: visit(opt.bytes, pause)] + [ask_control] * bool(opt.control):
+            try:
+                step()
+            except Cut as e:
+                result = f"cut {e}" if result == "whole" else f"{result}, {e}"
     finally:
         if opt.event == "restart":  # what was there before has served the client, what comes again is perhaps not there yet
             wait(trace.injected, opt.limit / 2)
@@ -364,7 +568,9 @@ def attached(inject):
     try:
         if opt.event:
             await_line(happen() if opt.event == "reload" else since, EVENTS[opt.event][1])
-        Client(connect(), make_bytes(SMALL)).run()
+        visit(SMALL)
+        if opt.control:
+            ask_control()
     except Cut as e:
         raise Fault(f"{result}; who came after it was not served: {e}") from e
     return result, trace
@@ -389,7 +595,7 @@ def served(inject):
     theirs.close()
     result = "whole"
     try:
-        Client(ours, make_bytes(opt.bytes)).run()
+        (Browser if opt.http else Client)(ours, make_bytes(opt.bytes)).run()
     except Cut as e:
         result = f"cut {e}"
     status = ended(trace)
@@ -487,13 +693,51 @@ def serve(sock):
         sock.close()
 
 
+def answer_one(stream):
+    """A request, and its answer.  False: there was none."""
+    if not (line := stream.readline()):
+        return False
+    fields = http.client.parse_headers(stream)
+    body, chunked = b"", fields.get("Transfer-Encoding") == "chunked"
+    if chunked:
+        while size := int(stream.readline(), 16):
+            body += stream.read(size)
+            stream.readline()
+        stream.readline()
+    else:
+        n = int(fields.get("Content-Length", 0))
+        body = stream.read(n)
+        if len(body) < n:
+            raise OSError("cut")
+    if line.startswith(b"GET"):
+        body = b"The page of rpc#0.\n"
+    elif not make_bytes(struct.unpack(">Q", body[:8])[0]).startswith(body):
+        faults.append(f"FAULT: a request with {len(body)} bytes, which are wrong")
+    out = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    how = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    stream.write(f"HTTP/1.1 200 OK\r\n{how}\r\nConnection: {fields.get('Connection', 'keep-alive')}\r\n\r\n".encode() + out)
+    stream.flush()
+    return fields.get("Connection") != "close"
+
+
+def serve_http(sock):
+    stream = sock.makefile("rwb")
+    try:
+        while answer_one(stream):
+            pass
+    except (OSError, ValueError):
+        pass  # a cut
+    finally:
+        sock.close()
+
+
 def backend():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     listener, threads = socket.create_server(("127.0.0.1", 0)), []
 
     def accept():
         while True:
-            threads.append(threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True))
+            threads.append(threading.Thread(target=serve_http if opt.http else serve, args=[listener.accept()[0]], daemon=True))
             threads[-1].start()
 
     print("%s:%d" % listener.getsockname(), flush=True)
@@ -522,9 +766,9 @@ if context:
 log = open(opt.log, "ab") if opt.log and not master else None
 if opt.closed:
     connections = read(opt.closed).count(b": accepted")
-cell = {"worker": attached, "master": attached, "server": served, "client": client, "start": start}[kind]
+cell = {"worker": attached, "master": attached, "tool": attached, "server": served, "client": client, "start": start}[kind]
 if master and not cells:
-    Client(connect(), make_bytes(opt.bytes)).run()
+    visit(opt.bytes)
 for turn, spec in enumerate(cells):
     run_cells(spec, turn)
 sys.exit(bool(faults))
