@@ -38,7 +38,7 @@ idle_now(void *arg)
 		tool_end(terminator.last_status);
 }
 
-/* Told to end: the connection is cut, and the COMMAND hears so (SIGHUP) before its input ends.  Told
+/* Told to end: the connection is cut, and the COMMAND hears so (SIGHUP) before its input ends. Told
  * again: it is not waited for. */
 static void
 cut(void)

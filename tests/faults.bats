@@ -697,6 +697,7 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 	says '--to, --app and a COMMAND exclude each other' --plaintext --from p --app echo --to q
 	says '--cert FILE is missing (or --plaintext)' --from p --app echo
 	says '--plaintext goes with no --cert' --plaintext --cert x --from p --app echo
+	says '--plaintext goes with no --cert' --plaintext --verify require --from p --app echo
 	says 'a COMMAND is missing after --' --plaintext --from p --
 	says '127.0.0.1:80: this tool takes no operands; a COMMAND stands after --' --plaintext --app echo 127.0.0.1:80
 	says '--app http9: say echo' --plaintext --app http9 --from p
@@ -712,7 +713,7 @@ once() {	# once STATUS [CURL-OPTION...]: curl asks, and the terminator of this c
 	# Nothing was begun for one of them before another turned out wrong.
 	says '--to fd:77' --plaintext --from bind:p --to fd:77
 	[ ! -e p ]
-	[ "$n" = 16 ]
+	[ "$n" = 17 ]
 	expect_status 2 python3 -c 'import os, socket
 s = socket.socket()
 s.listen()

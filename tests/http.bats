@@ -324,3 +324,42 @@ lets_go() {
 	[[ $output =~ ^let\ go\ after\ ([0-9]+)$ ]] && [ "${BASH_REMATCH[1]}" -gt $((50 << 20)) ]
 	figures "lst_$1" 'ccfnet_interface_active{interface="rpc"}=0'
 }
+
+@test "told to end: who has been answered is let go at once, a request under way is answered, and is the last" {
+	mkfifo began go
+	web drain tls ': >began; read -r go <go; printf "Content-Type: text/plain\n\nwas under way\n"'
+	cat >clients.py <<-'PYTHON'
+		import os, signal, socket, ssl, sys
+		context = ssl.create_default_context(cafile=sys.argv[1])
+		host, port = sys.argv[2].rsplit(":", 1)
+		def ask():
+		    s = context.wrap_socket(socket.create_connection((host, int(port)), 30), server_hostname="localhost")
+		    s.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		    return s
+		def rest(s, until=None):
+		    got = b""
+		    while (more := s.recv(65536)):
+		        got += more
+		        if until and until in got:
+		            break
+		    return got
+		def began():
+		    open("began").close()
+		def go():
+		    with open("go", "w") as script:
+		        script.write("go\n")
+		idle = ask()
+		began(), go()
+		rest(idle, b"0\r\n\r\n")
+		busy = ask()
+		began()
+		os.kill(int(sys.argv[3]), signal.SIGTERM)
+		assert rest(idle) == b"", "the idle one was not let go"
+		go()
+		got = rest(busy)
+		assert b"was under way" in got and b"Connection: close" in got, got
+	PYTHON
+	expect_status 0 python3 clients.py "$CERTS/ca.pem" "${WEB[drain]}" "${PID[term_drain]}"
+	wait_for term_drain
+	[ "$ended" = 0 ]
+}
