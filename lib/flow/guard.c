@@ -17,7 +17,7 @@
 
 /* What is read of an answer before it is passed on is bounded by these alone. */
 static const struct http1_limits answer_limits = {
-	.body = UINT64_MAX, .header = 64 * 1024, .count = 1000, .line = 8 * 1024, .head = 256 * 1024
+	.body = UINT64_MAX, .header = 32 * 1024, .count = 500, .line = 8 * 1024, .head = 64 * 1024
 };
 
 struct reactor *
@@ -304,8 +304,8 @@ guard_answered(struct guard *g, bool keep)
 
 /* ---- the request ---- */
 
-/* It may have ended since its last answer, or spoken, though no event has said so yet.  What it says
- * once it was asked is taken for the answer. */
+/* It may have ended since its last answer, or spoken, though no event has said so yet.  What it
+ * says once it was asked is taken for the answer. */
 static void
 guard_look(struct guard *g)
 {

@@ -43,9 +43,10 @@ guard_head(struct guard *g)
 		else if (exchange_request(g->exchange)->minor >= 1) /* HTTP/1.0 has none */
 			guard_pass(g, head->raw.at, head->raw.len);
 	} else {
-		g->passing = true;
-		exchange_passing(g->exchange, head->status);
 		guard_pass(g, head->raw.at, head->raw.len);
+		g->passing = g->exchange != NULL;
+		if (g->passing)
+			exchange_passing(g->exchange, head->status);
 	}
 }
 
