@@ -779,6 +779,33 @@ CASE(a_backend_that_ends_between_two_requests_is_replaced_by_another)
 	finish();
 }
 
+/* The client is heard first, though it spoke later. */
+CASE(what_it_said_or_did_before_it_was_asked_is_no_answer)
+{
+	static const char evil[] = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+
+	start(NOTE_TAKE, 3, 20000, 20000);
+	new_client();
+	ask(GET);
+	put(backend, OK, strlen(OK));
+	hears(OK);
+	settle();
+	put(client, GET, strlen(GET));
+	put(backend, evil, strlen(evil));
+	UNTIL(conns == 2 && told_len >= strlen(GET));
+	CHECK_STR(told, GET);
+	put(backend, OK, strlen(OK));
+	hears(OK);
+	settle();
+	put(client, GET, strlen(GET));
+	end_backend(true);
+	UNTIL(conns == 3 && told_len >= strlen(GET));
+	CHECK_STR(told, GET);
+	put(backend, OK, strlen(OK));
+	hears(OK);
+	finish();
+}
+
 CASE(an_answer_before_the_request_is_whole_is_passed_and_both_are_closed)
 {
 	start(NOTE_TAKE, 1, 20000, 20000);
@@ -1132,6 +1159,7 @@ main(void)
 	    RUN(an_answer_that_is_none_is_502_and_never_reaches_the_client),
 	    RUN(a_backend_that_says_more_than_it_was_asked_for_is_let_go),
 	    RUN(a_backend_that_ends_between_two_requests_is_replaced_by_another),
+	    RUN(what_it_said_or_did_before_it_was_asked_is_no_answer),
 	    RUN(an_answer_before_the_request_is_whole_is_passed_and_both_are_closed),
 	    RUN(an_answer_before_the_head_has_gone_out_is_the_backends_last),
 	    RUN(what_is_here_already_of_a_request_is_passed_though_the_answer_is_whole),
