@@ -1,4 +1,6 @@
 # bringup - the ways the tools are put together, what a COMMAND is told, and ports that are bound before they serve.
+#
+# (who runs this makes no difference)
 
 load helpers
 
@@ -138,6 +140,7 @@ pair_pid() {
 	[ "$(grep ended pairs.out | sort)" = $'con ended 0\nlst ended 69\nterm ended 137' ] || { cat pairs.out; false; }
 }
 
+# bats test_tags=root
 @test "a descriptor that was inherited is the permission, whoever made it" {
 	requires root
 	shared_dir
@@ -152,6 +155,7 @@ pair_pid() {
 	ends_with 0 pairs
 }
 
+# bats test_tags=root
 @test "sudo ccf-listen | ccf-tlsterm | ccf-connect: a listener of root's, the others of somebody else" {
 	requires root
 	tls

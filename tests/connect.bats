@@ -1,4 +1,6 @@
 # connect - ccf-connect by itself: the states it goes through, what each failure ends with, and its sinks.
+#
+# (who runs this makes no difference)
 
 load helpers
 

@@ -1,4 +1,6 @@
 # ends - how a connection ends: half-close works both ways, and a cut stays a cut, with its exit status.
+#
+# (who runs this makes no difference)
 
 load helpers
 

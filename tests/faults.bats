@@ -1,4 +1,6 @@
 # faults - what breaks around the pipeline, and what its tools then say, do, and end with.
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients

@@ -1,5 +1,7 @@
 # link - the handoff link as a program in another language speaks it, from ccf-handoff(7) alone (tests/peer/link.py,
 # handoff.py), and as a hostile one does (tests/peer/hostile.py): that one ends its own link, and nobody else's.
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients
@@ -737,6 +739,7 @@ as_user() {
 	"${AS_USER[@]}" timeout $((LIMIT * 2)) python3 "$HERE/peer/hostile.py" "$@"
 }
 
+# bats test_tags=root
 @test "another user is refused, whoever dialled, and let in by --peer-user" {
 	requires root
 	shared_dir
@@ -756,6 +759,7 @@ as_user() {
 	[ ! -s one.out ]
 }
 
+# bats test_tags=root
 @test "the token of a ticket lets another user in, and nothing else does" {
 	local pipe token path
 

@@ -1,4 +1,6 @@
 # listen - ccf-listen by itself: how it says where it is, whom it lets in, what a COMMAND finds, how it ends, what it logs.
+#
+# (who runs this makes no difference)
 
 load helpers
 

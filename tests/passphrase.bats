@@ -1,4 +1,6 @@
 # passphrase - keys that only the master can open, and files that only it can read.
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients
@@ -106,6 +108,7 @@ leaves() {	# it may not read yet when it is told
 	done
 }
 
+# bats test_tags=root
 @test "nobody can read the passphrase: not in the arguments, the environment or the memory of a worker, at any time" {
 	local from how worker
 
@@ -176,6 +179,7 @@ leaves() {	# it may not read yet when it is told
 	done
 }
 
+# bats test_tags=root
 @test "workers that may not read the files serve what the master reads, and what it reads again" {
 	local worker
 

@@ -1,5 +1,7 @@
 # pipeline - the main job: HTTPS from real clients through ccf-listen | ccf-tlsterm | ccf-connect to a real server,
 # what TLS says on the way, how the whole ends, and that nothing spins while nothing happens.
+#
+# (who runs this makes no difference)
 
 # shellcheck disable=SC2153	# LIMIT is the helpers'
 

@@ -1,5 +1,7 @@
 # workers - a terminator's master and its workers: who has the connections, who dies, who comes after, and what each of them
 # may do.
+#
+# (who runs this makes no difference)
 
 load helpers
 load clients
@@ -456,6 +458,7 @@ all_dead() {
 	done
 }
 
+# bats test_tags=root
 @test "listener, terminator and ccf-connect of three users by pipes: both workers have a link of each side" {
 	requires root
 	local other=(setpriv --reuid 65533 --regid 65533 --clear-groups)
@@ -679,6 +682,7 @@ calls() {
 	grep -l '^execve("[^"]*/cat"' trace.*
 }
 
+# bats test_tags=root
 @test "with --user the workers are somebody else, in no group of the master's, and cannot read the key, which is loaded again" {
 	requires root plain
 	local pid user=4242 group=4343
