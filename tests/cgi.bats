@@ -617,7 +617,7 @@ cut_off() {
 	done
 }
 
-@test "a script that does not heed SIGTERM is killed" {
+@test "a script that does not heed SIGTERM is killed, at the latest when we end" {
 	local way
 
 	waits
@@ -639,6 +639,14 @@ cut_off() {
 	# shellcheck disable=SC2046	# they are two words
 	eventually dead $(sed -n 's/^pid //p' events)
 	figures term_tls ccfnet_cgi_running=0 'ccfnet_commands_total{result="failed"}=1'
+	: >events
+	start_raw again tls send=get until='HTTP/1.1 504 '
+	await_line again.out '^until$'
+	kill -TERM "${PID[term_tls]}"
+	await_line term_tls.log draining
+	kill -TERM "${PID[term_tls]}"
+	wait_for term_tls || :		# 28, or 0 if that was after the end of all
+	eventually dead "$(sed -n 's/^pid //p' events)"
 }
 
 # posts N URL: so many clients who send 100 KiB each; the answer of the Ith is cI.body.
@@ -889,6 +897,38 @@ leaves() {
 		happens 1 hup
 		await_line "client_$way.out" '^rest 0 (reset|failed)$'
 	done
+}
+
+@test "a script that has answered and goes on: a single connection lasts as long as it, a tool of many tells it to end" {
+	local single
+
+	waits
+	script goes_on <<-'E'
+		. ./waits
+		trap 'say term; exit' TERM
+		printf 'Content-Type: text/plain\n\nanswered'
+		exec <&- >&-
+		say up
+		hold
+		say free
+	E
+	cgi single plain-single -- ./goes_on
+	got 200 "${URL[single]}"
+	is answered
+	happens 1 up
+	await_line lst_single.log 'ccf-tlsterm: info: rpc#1 .*: closed: done, '
+	single=$(pgrep -P "${PID[lst_single]}")
+	release
+	happens 1 free
+	eventually dead "$single"
+	await_line lst_single.log 'ccf-listen: info: rpc#1 .*: closed: exited, .* s$'
+	cgi tls tls -- ./goes_on
+	got 200 "${URL[tls]}"
+	is answered
+	happens 2 up
+	stop term_tls
+	[ "$ended" = 0 ]
+	happens 1 term
 }
 
 @test "a worker that is killed: its scripts get SIGHUP, the others' go on, and new ones are served" {
