@@ -147,7 +147,7 @@ each_way() {
 # guard_with CASE WAY: that, with a short patience.
 guard_with() {
 	cases "$1"
-	guard "$2" "$2" --idle-timeout 2s
+	guard "$2" "$2" --idle-timeout 3s
 	plays "$2"
 	stop back
 }
@@ -252,6 +252,7 @@ alike() {
 	tell c ask 1 1
 	saw c 1 200
 	stop con_path KILL
+	asked term_path .	# who answers has done what came before
 	tell c ask 1 1 /again
 	eventually times 2 c.out '^1 200$'
 	spawn curl curl -sS --cacert "$CERTS/ca.pem" -o answer -w '%{http_code}' "${URL[path]}/waits"
@@ -274,6 +275,7 @@ alike() {
 	spawn con ccf-connect --from back 127.0.0.1:1
 	spawn lst ccf-listen --to front --ready-fd 9 --ready-when listening --address-file a.json rpc=127.0.0.1:0
 	stop con KILL
+	asked term .		# who answers has done what came before
 	[ "$(fetch -o answer -w '%{http_code}' "http://$(address a.json rpc)")" = 504 ]
 	jq -e '.error.code == "GatewayTimeout"' answer
 }

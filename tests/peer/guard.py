@@ -114,13 +114,15 @@ class Backend:
         want(got == b"", "the backend hears", got)
 
     def arrived(self):
-        """The other side's kernel has all that was said."""
+        """The other side's kernel has all that was said; or the other side has ended."""
+        end = time.monotonic() + LIMIT
         while struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0]:
-            select.select([], [], [], 0.001)
+            want(time.monotonic() < end, "it is not acknowledged")
+            if select.select([self.sock], [], [], 0.001)[0]:
+                break
 
     def finish(self):
         self.sock.shutdown(socket.SHUT_WR)
-        self.arrived()
 
     def close(self):
         self.sock.close()
@@ -331,6 +333,7 @@ def renews(at):
     other.hears(OK)
     for _ in range(5):
         b.finish()
+        b.arrived()
         c.says(GET)
         b.ends("ended", "reset")
         b = at.backend()
@@ -466,7 +469,7 @@ def trickles(at):
     c, b = at.asked()
     began, said = time.monotonic(), 0
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(100)
-    while time.monotonic() < began + 3:  # --idle-timeout is 2s
+    while time.monotonic() < began + 4:  # --idle-timeout is 3s
         select.select([], [], [], 0.1)
         b.says(answer[said:said + 1])
         said += 1

@@ -16,7 +16,7 @@ from http1 import Connection, Request, Wrong, many, read_answer, run, want
 import cases
 
 AT_ONCE = 200
-PAGES = {"/": ("GET", "HEAD"), "/echo": ("POST", "PUT"), "*": ()}
+PAGES = {"/": ("GET", "HEAD", "POST", "PUT"), "/echo": ("POST", "PUT"), "*": ()}
 
 
 class Expected:
