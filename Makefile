@@ -112,9 +112,9 @@ check: $(TOOLS) units fuzzers ## run every test; T=WORD only what has WORD in it
 	@BUILD=$(B) FUZZ=build-fuzz/fuzz T='$(T)' tests/run
 
 san: ## the same suites under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory SAN=address,undefined T='$(T)' san-check
+	@$(MAKE) --no-print-directory SAN=address,undefined T='$(T)' BRIEF='$(BRIEF)' san-check
 san-check: $(TOOLS) units
-	@BUILD=$(B) CCF_SAN=1 T='$(T)' tests/run
+	@BUILD=$(B) CCF_SAN=1 T='$(T)' BRIEF='$(BRIEF)' tests/run
 
 SECONDS ?= 60
 fuzz: fuzzers ## run the fuzz targets by hand; F=NAME only that one, SECONDS=60 each

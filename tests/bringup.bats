@@ -1,6 +1,6 @@
 # bringup - the ways the tools are put together, what a COMMAND is told, and ports that are bound before they serve.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 

@@ -1,6 +1,6 @@
 # busy - above the caps: who is served goes on being served, who is one too many is told so, or closed at accept.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load clients

@@ -1,7 +1,7 @@
 # client - the client's side of TLS, against servers of the world: `ccf-connect --tls`, and `ccf-connect ... --
 # ccf-tlsterm --client`.  Whom it trusts, what each failure ends with and says, and what a COMMAND gets.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 # shellcheck disable=SC2153	# LIMIT is the helpers'
 

@@ -1,7 +1,7 @@
 # deadlines - who is silent, slow or greedy: each ends when his time is over, for the reason that the log says; his place is
 # free again, nobody else waits for him, and what he is owed he gets.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 # shellcheck disable=SC2004,SC2086	# TLS and ADDR go by names, and those are one word each
 load helpers

@@ -9,7 +9,7 @@
 #
 # Under a sanitizer the processes that strace was attached to end without it, so leaks are looked for.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load clients

@@ -1,7 +1,7 @@
 # inject_http - system calls that fail (see inject.bats) under HTTP: a client gets the right answer whole, or an error answer of ours,
 # or sees that it is cut; who comes after it is served; and nothing is kept.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load clients

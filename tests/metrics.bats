@@ -1,6 +1,6 @@
 # metrics - what the tools count, as Prometheus and as CCF want it said.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load clients

@@ -1,6 +1,6 @@
 # slow - who asks slowly, or reads slowly: each ends when his time is over, and the others are served meanwhile.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 # shellcheck disable=SC2004,SC2086	# ADDR and TLS go by names, and those are one word each
 load helpers

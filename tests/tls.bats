@@ -10,7 +10,7 @@
 # where the client does not tell; CERTIFICATE is the common name in what the server showed; ALPN, NAME and VERIFY are what
 # COMMAND is told, and - is nothing.  ALERT is the number that the client got, REGEX what the terminator logs as the reason.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 

@@ -1,6 +1,6 @@
 # verdicts - what is a request and what is not: the same wherever it is split, and a backend behind the guard sees no other one.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load control
