@@ -1253,6 +1253,7 @@ CASE(a_list_has_ends_as_have_its_texts)
 	struct order o = { .verb = ORDER_LISTED };
 	struct master_ask a = { 0 };
 	struct conn_row row;
+	size_t one, between;
 
 	answers = 0;
 	begin(NULL);
@@ -1277,7 +1278,9 @@ CASE(a_list_has_ends_as_have_its_texts)
 	CHECK(!a.full);
 	CHECK(!heard_listed(&master.worker[0], &o, (char *)&row, sizeof(row)));
 	CHECK(a.full);
-	CHECK_INT(count(a.rows.at, "\"id\""), ROWS_MAX);
+	one = strcspn(a.rows.at, "}") + 1; /* all are alike; a sanitizer's strstr would be slow */
+	between = strcspn(a.rows.at + one, "{");
+	CHECK_INT(a.rows.len, ROWS_MAX * (one + between) - between);
 	o.flags = LISTED_ALL;
 	CHECK(!heard_listed(&master.worker[0], &o, NULL, 0));
 	CHECK_STR(heard_listed(&master.worker[0], &o, NULL, 0), "it answered a question twice");
