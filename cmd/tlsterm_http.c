@@ -1,6 +1,5 @@
 /* HTTP sessions of ccf-tlsterm: what goes together, who answers, the access log, and what a
  * connection above the soft cap is told. */
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "cmd/tlsterm.h"
 #include "cmd/tool.h"
 #include "session/http1.h"
@@ -42,12 +42,6 @@ check_http_only(void)
 		tool_usage("--access-log has a line a request: it goes with --app http1");
 }
 
-static int
-hex_digit(char c)
-{
-	return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
-}
-
 /* The byte that stands for the escape at s ("\n" ...), and how long that is; 0: it is none. */
 static size_t
 unescape(const char *s, char *ret)
@@ -59,9 +53,9 @@ unescape(const char *s, char *ret)
 		*ret = to[simple - from];
 		return 2;
 	}
-	if (s[1] != 'x' || !isxdigit((unsigned char)s[2]) || !isxdigit((unsigned char)s[3]))
+	if (s[1] != 'x' || text_hex(s[2]) < 0 || text_hex(s[3]) < 0)
 		return 0;
-	*ret = (char)(hex_digit(s[2]) * 16 + hex_digit(s[3]));
+	*ret = (char)(text_hex(s[2]) * 16 + text_hex(s[3]));
 	return 4;
 }
 

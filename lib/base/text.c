@@ -130,3 +130,12 @@ text_escape(const void *bytes, size_t len, bool json, char out[9])
 		snprintf(out, 9, "%.*s", (int)n, (const char *)s);
 	return n ? n : 1;
 }
+
+int
+text_hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}

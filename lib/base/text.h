@@ -15,6 +15,7 @@ struct text {
 void text_add(struct text *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_bytes(struct text *, const void *, size_t);
 void text_json(struct text *, const char *, size_t); /* as a JSON string, quotes and all; bytes that are no UTF-8 as in the log */
+int text_hex(char); /* the value of a hex digit, in either case; -1: it is none */
 void text_free(struct text *); /* leaves an empty one */
 
 size_t text_escape(const void *bytes, size_t len, bool json, char out[9]);

@@ -335,8 +335,7 @@ run_begin(struct cgi_run *run)
 	struct exchange *x = run->cgi->exchange;
 	struct http1_text method = exchange_request(x)->method;
 
-	run->bodiless = h->status == 204 || h->status == 304 ||
-			(method.len == 4 && memcmp(method.at, "HEAD", 4) == 0);
+	run->bodiless = h->status == 204 || h->status == 304 || http1_is(method, "HEAD");
 	return exchange_begin(x, h->status, h->reason[0] ? h->reason : NULL, h->fields, h->length);
 }
 

@@ -38,14 +38,6 @@ struct control_client {
 
 /* ---- routes ---- */
 
-static int
-hex(char c)
-{
-	return c >= '0' && c <= '9'		    ? c - '0'
-	       : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-						    : -1;
-}
-
 /* How long it is; -EINVAL: half an escape, or a NUL; -ENAMETOOLONG. */
 static int
 decode(struct http1_text from, char *to, size_t cap)
@@ -56,8 +48,8 @@ decode(struct http1_text from, char *to, size_t cap)
 		int c = (unsigned char)from.at[i];
 
 		if (c == '%') {
-			int high = i + 2 < from.len ? hex(from.at[i + 1]) : -1;
-			int low = i + 2 < from.len ? hex(from.at[i + 2]) : -1;
+			int high = i + 2 < from.len ? text_hex(from.at[i + 1]) : -1;
+			int low = i + 2 < from.len ? text_hex(from.at[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return -EINVAL;
@@ -176,9 +168,10 @@ code_of(unsigned status)
 static void
 error_json(struct text *t, unsigned status, const char *why)
 {
-	text_add(t, "{\"error\":{\"code\":\"%s\",\"message\":", code_of(status));
-	text_json(t, why, strlen(why));
-	text_add(t, "}}\n");
+	char json[2048];
+
+	http1_error_json(json, sizeof(json), code_of(status), why);
+	text_add(t, "%s\n", json);
 }
 
 /* What is left of the answer, as far as it is taken now. */

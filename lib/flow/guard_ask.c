@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/exit.h"
@@ -43,29 +42,19 @@ static void
 guard_connect(struct guard *g)
 {
 	struct link *l = hub_pick(g->of->cfg.hub);
-	int pair[2] = { -1, -1 }, rc = 0;
+	int fd, rc;
 
 	if (!l)
 		return;
 	TAILQ_REMOVE(&g->of->waiting, g, waiter);
 	g->state = GUARD_ASKED;
 	g->down = (struct link_conn){ .ops = &down_ops, .owing = true };
-	if (!(l->modes & NOTE_GIVE) &&
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
-		rc = -errno;
-	if (rc == 0)
-		rc = link_conn(l, &g->down, g->env, pair[1]);
-	if (rc == 0 && pair[0] != -1)
-		guard_joined(g, pair[0]);
-	if (rc == 0)
-		return;
-	if (pair[0] != -1) {
-		close(pair[0]);
-		close(pair[1]);
-	}
-	if (rc == -EMFILE || rc == -ENFILE)
+	rc = handed_offer(l, &g->down, g->env, &fd);
+	if (rc == 0 && fd != -1)
+		guard_joined(g, fd);
+	else if (rc == -EMFILE || rc == -ENFILE)
 		guard_no_descriptors(g);
-	else
+	else if (rc < 0)
 		guard_fail(g, 502, "the backend cannot be asked for a connection", NULL);
 }
 

@@ -2,6 +2,28 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int
+handed_offer(struct link *l, struct link_conn *lc, const struct env *env, int *ret_fd)
+{
+	int pair[2], rc;
+
+	*ret_fd = -1;
+	if (l->modes & NOTE_GIVE)
+		return link_conn(l, lc, env, -1);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
+		return -errno;
+	rc = link_conn(l, lc, env, pair[1]);
+	if (rc < 0) {
+		close(pair[0]);
+		close(pair[1]);
+		return rc;
+	}
+	*ret_fd = pair[0];
+	return 0;
+}
 
 static void
 handed_pump(struct task *t)

@@ -14,6 +14,9 @@ struct handed { /* lies in its owner */
 	bool pumped; /* the link was read after the stream ended */
 };
 
+int handed_offer(struct link *, struct link_conn *, const struct env *, int *ret_fd);
+/* Producer: sends a connection.  A consumer that gives is asked to adopt it (*ret_fd is -1); another is sent one end of a pair,
+ * and *ret_fd is the other end, the caller's.  -errno: nothing was sent. */
 void handed_open(struct handed *, struct reactor *, struct link_conn *);
 void handed_close(struct handed *);
 struct relay_hooks handed_hooks(struct handed *); /* for the side that is the AF_UNIX stream */

@@ -364,34 +364,25 @@ term_to_hub(struct term *t)
 {
 	struct link *l = hub_pick(t->of->cfg.to);
 	struct relay_hooks hooks;
-	int pair[2] = { -1, -1 }, rc;
+	int fd, rc;
 
 	if (!l)
 		return;
 	t->down.ops = &down_ops;
 	t->down.owing = true;
-	if (l->modes & NOTE_GIVE)
-		rc = link_conn(l, &t->down, &t->env, -1);
-	else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
-		rc = -errno;
-	else
-		rc = link_conn(l, &t->down, &t->env, pair[1]);
+	rc = handed_offer(l, &t->down, &t->env, &fd);
 	if (rc < 0) {
-		if (pair[0] != -1) {
-			close(pair[0]);
-			close(pair[1]);
-		}
 		if (!term_starved(t, rc))
 			term_fail(t, "no-sink", CCF_UNAVAILABLE, "us");
 		return;
 	}
 	TAILQ_REMOVE(&t->of->waiting, t, waiter);
 	term_enter(t, TERM_ASKED);
-	if (pair[0] == -1)
+	if (fd == -1)
 		return;
 	handed_open(&t->handed, t->of->cfg.reactor, &t->down);
 	hooks = handed_hooks(&t->handed);
-	term_relay_fd(t, pair[0], &hooks, false);
+	term_relay_fd(t, fd, &hooks, false);
 }
 
 static void

@@ -197,12 +197,6 @@ struct refusal {
 	const struct http1_fault *fault;
 };
 
-static bool
-is_head(const struct http1_head *head)
-{
-	return head->method.len == 4 && memcmp(head->method.at, "HEAD", 4) == 0;
-}
-
 /* The request goes no further.  If its answer has begun, nothing sensible can be said any more. */
 static void
 session_refuse(struct session *s, const struct refusal *why)
@@ -213,7 +207,8 @@ session_refuse(struct session *s, const struct refusal *why)
 
 	session_tick(s);
 	if (s->state == SESSION_HEAD)
-		*x = (struct exchange){ .left = -1, .head = head && is_head(head) };
+		*x =
+		    (struct exchange){ .left = -1, .head = head && http1_is(head->method, "HEAD") };
 	was = x->answer;
 	session_abort(s);
 	if (was != ANSWER_WHOLE || !why->fault) /* one that was told already is not counted again */
@@ -265,7 +260,7 @@ session_begin(struct session *s)
 	struct exchange *x = &s->x;
 
 	*x = (struct exchange){ .left = -1, .keep = head->keep_alive && !s->ended && !s->draining };
-	x->head = is_head(head);
+	x->head = http1_is(head->method, "HEAD");
 	x->whole =
 	    head->framing == HTTP1_NO_BODY || (head->framing == HTTP1_LENGTH && head->length == 0);
 	session_enter(s, SESSION_BODY);

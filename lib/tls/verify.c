@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/env.h"
+#include "base/text.h"
 #include "tls/context.h"
 #include "tls/facts.h"
 #include "tls/policy.h"
@@ -47,15 +48,6 @@ hang(SSL_CTX *ctx, int *slot, size_t size)
 	return NULL;
 }
 
-static int
-hex_digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c | 0x20) : NULL;
-
-	return at && (c >= 'A' || c <= '9') ? (int)(at - digits) : -1;
-}
-
 int
 pin_parse(const char *pin, unsigned char ret[PIN_SIZE])
 {
@@ -77,7 +69,7 @@ pin_parse(const char *pin, unsigned char ret[PIN_SIZE])
 	if (n != 64)
 		return -EINVAL;
 	for (int i = 0; i < PIN_SIZE; i++) {
-		int high = hex_digit(pin[2 * i]), low = hex_digit(pin[2 * i + 1]);
+		int high = text_hex(pin[2 * i]), low = text_hex(pin[2 * i + 1]);
 
 		if (high < 0 || low < 0)
 			return -EINVAL;

@@ -43,15 +43,6 @@ set_as(struct env *to, const char *name, const char *from, const char *otherwise
 	return value || otherwise ? env_set(to, name, value ? value : otherwise) : 0;
 }
 
-static int
-hex(char c)
-{
-	return is_digit(c)	      ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
 /* Clients resolve their dots; who sends them hopes for a script that opens what it is told. */
 static bool
 climbs(const char *path)
@@ -73,8 +64,8 @@ set_path(struct env *to, struct http1_text path)
 		char c = path.at[i];
 
 		if (c == '%') {
-			int high = i + 2 < path.len ? hex(path.at[i + 1]) : -1;
-			int low = high >= 0 ? hex(path.at[i + 2]) : -1;
+			int high = i + 2 < path.len ? text_hex(path.at[i + 1]) : -1;
+			int low = high >= 0 ? text_hex(path.at[i + 2]) : -1;
 
 			c = low < 0 ? '\0' : (char)(high * 16 + low);
 			rc = c == '\0' || c == '/' ? -EINVAL : 0;

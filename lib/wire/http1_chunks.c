@@ -1,12 +1,7 @@
 /* wire/http1_chunks - where a body ends: by its length, with the stream, or by its chunks, whose
  * lines are read as strictly as a head's. */
+#include "base/text.h"
 #include "wire/http1_parts.h"
-
-static unsigned
-hex(char c)
-{
-	return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c | 0x20) - 'a' + 10;
-}
 
 static size_t
 size(struct http1_scan *x, const char *s, size_t n)
@@ -16,7 +11,7 @@ size(struct http1_scan *x, const char *s, size_t n)
 	for (size_t k = 0; k < i; k++, x->step++) {
 		if (x->step == 15)
 			return http1_refuse(x, WHY_SIZE_DIGITS, k, NULL, 0);
-		x->size = x->size << 4 | hex(s[k]);
+		x->size = x->size << 4 | (unsigned)text_hex(s[k]);
 	}
 	if (i == n)
 		return n;

@@ -58,6 +58,16 @@ CASE(json_strings_are_escaped)
 	CHECK_STR(json("\xc2\x85", 2), "\"\\u0085\"");
 }
 
+CASE(a_hex_digit_has_a_value)
+{
+	for (int c = 0; c < 256; c++) {
+		static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+		const char *at = c ? strchr(digits, c) : NULL;
+
+		CHECK_INT(text_hex((char)c), at ? (at - digits) % 16 : -1);
+	}
+}
+
 int
 main(void)
 {
@@ -65,6 +75,7 @@ main(void)
 	    RUN(it_grows_and_stays_a_string),
 	    RUN(what_does_not_fit_is_remembered),
 	    RUN(json_strings_are_escaped),
+	    RUN(a_hex_digit_has_a_value),
 	    { 0 },
 	});
 
