@@ -333,9 +333,8 @@ run_begin(struct cgi_run *run)
 {
 	const struct cgi_head *h = &run->parser.head;
 	struct exchange *x = run->cgi->exchange;
-	struct http1_text method = exchange_request(x)->method;
 
-	run->bodiless = h->status == 204 || h->status == 304 || http1_is(method, "HEAD");
+	run->bodiless = h->status == 204 || h->status == 304 || http1_is_head(exchange_request(x));
 	return exchange_begin(x, h->status, h->reason[0] ? h->reason : NULL, h->fields, h->length);
 }
 

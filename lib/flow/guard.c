@@ -331,7 +331,7 @@ guard_begin(struct exchange *x, const struct http1_head *head)
 		guard_fail(g, 503, "there is no memory for this request", NULL);
 		return;
 	}
-	http1_response_to(g->answers, http1_is(head->method, "HEAD"));
+	http1_response_to(g->answers, http1_is_head(head));
 	if (g->state == GUARD_JOINED) {
 		guard_moved(g);
 		guard_push(g);

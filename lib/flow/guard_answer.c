@@ -67,7 +67,7 @@ guard_done(struct guard *g, bool extra)
 {
 	const struct http1_head *head = http1_head(g->answers);
 	const struct http1_head *asked = exchange_request(g->exchange);
-	bool is_head = http1_is(asked->method, "HEAD");
+	bool is_head = http1_is_head(asked);
 
 	if (head->status == 101) {
 		g->tunnel = true;

@@ -207,8 +207,7 @@ session_refuse(struct session *s, const struct refusal *why)
 
 	session_tick(s);
 	if (s->state == SESSION_HEAD)
-		*x =
-		    (struct exchange){ .left = -1, .head = head && http1_is(head->method, "HEAD") };
+		*x = (struct exchange){ .left = -1, .head = head && http1_is_head(head) };
 	was = x->answer;
 	session_abort(s);
 	if (was != ANSWER_WHOLE || !why->fault) /* one that was told already is not counted again */
@@ -260,7 +259,7 @@ session_begin(struct session *s)
 	struct exchange *x = &s->x;
 
 	*x = (struct exchange){ .left = -1, .keep = head->keep_alive && !s->ended && !s->draining };
-	x->head = http1_is(head->method, "HEAD");
+	x->head = http1_is_head(head);
 	x->whole =
 	    head->framing == HTTP1_NO_BODY || (head->framing == HTTP1_LENGTH && head->length == 0);
 	session_enter(s, SESSION_BODY);

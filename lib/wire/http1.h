@@ -52,7 +52,8 @@ struct http1_head {                  /* everything in it is borrowed from the pa
 
 const struct http1_text *http1_find(const struct http1_head *, const char *name);
 /* The value of the first field of that name (any case), or NULL. */
-bool http1_is(struct http1_text, const char *word); /* the same bytes, in any case (methods that pass are in upper case) */
+bool http1_is(struct http1_text, const char *word); /* the same bytes, in any case */
+bool http1_is_head(const struct http1_head *);             /* the method is HEAD: its answer has no body */
 
 enum http1_class { HTTP1_PARSING, HTTP1_PAYLOAD, HTTP1_HEADERS }; /* CCF's three counters of errors */
 

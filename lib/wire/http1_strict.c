@@ -22,6 +22,12 @@ alike(struct http1_text a, struct http1_text b)
 }
 
 bool
+http1_is_head(const struct http1_head *h)
+{
+	return h->method.len == 4 && memcmp(h->method.at, "HEAD", 4) == 0;
+}
+
+bool
 http1_is(struct http1_text text, const char *word)
 {
 	return alike(text, (struct http1_text){ word, strlen(word) });
