@@ -256,21 +256,6 @@ leave(void)
 
 /* ---- start ---- */
 
-static struct cidr *
-read_cidrs(const char *option, const struct opt_list *list)
-{
-	struct cidr *c = calloc(list->n + 1, sizeof(*c));
-
-	if (!c)
-		tool_die(CCF_SYSTEM, "no memory");
-	for (size_t i = 0; i < list->n; i++)
-		if (cidr_parse(&c[i], list->item[i]) < 0)
-			tool_usage(
-			    "%s %s: write an address and a prefix length, like 192.0.2.0/24 or ::1",
-			    option, list->item[i]);
-	return c;
-}
-
 static void
 bind_all(char **operands, int n)
 {
@@ -302,6 +287,25 @@ bind_all(char **operands, int n)
 		if (status)
 			tool_die(status, "%s", msg);
 	}
+}
+
+static void
+write_addresses(void)
+{
+	struct ready_name *list;
+	struct acceptor *a;
+	size_t n = 0;
+
+	TAILQ_FOREACH(a, &all.list, link)
+		n++;
+	list = calloc(n + 1, sizeof(*list));
+	if (!list)
+		tool_die(CCF_SYSTEM, "no memory");
+	n = 0;
+	TAILQ_FOREACH(a, &all.list, link)
+		list[n++] = (struct ready_name){ .name = a->name, .local = &a->local };
+	ready_addresses(&ready, list, n);
+	free(list);
 }
 
 static void
@@ -363,9 +367,9 @@ open_sink(char **command)
 		.failed = listen_failed,
 		.idle = idle_now };
 
-	cfg.allow = read_cidrs("--allow", &allow_text);
+	cfg.allow = tool_cidrs("--allow", &allow_text);
 	cfg.n_allow = allow_text.n;
-	cfg.deny = read_cidrs("--deny", &deny_text);
+	cfg.deny = tool_cidrs("--deny", &deny_text);
 	cfg.n_deny = deny_text.n;
 	acceptors_init(&all, &cfg);
 	tool.leave = leave;
@@ -414,7 +418,7 @@ main(int argc, char **argv)
 	if (to)
 		open_hub();
 	tool_control(routes);
-	ready_addresses(&ready, &all);
+	write_addresses();
 	acceptors_start(&all);
 	if (ready.when == 0 && tool.exit_status == 0)
 		ready_say(&ready);

@@ -9,7 +9,7 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "cmd/tool.h"
-#include "flow/acceptor.h"
+#include "net/addr.h"
 #include "net/inherit.h"
 
 const char *const ready_words[] = { "bound", "listening", NULL };
@@ -41,23 +41,22 @@ put_json(FILE *f, const char *s)
 }
 
 static void
-put_addresses(FILE *f, struct acceptors *all)
+put_addresses(FILE *f, const struct ready_name *list, size_t n)
 {
 	char text[ADDR_TEXT_MAX];
-	struct acceptor *a;
 
 	fputs("{", f);
-	TAILQ_FOREACH(a, &all->list, link) {
-		fputs(a == TAILQ_FIRST(&all->list) ? "\n  " : ",\n  ", f);
-		put_json(f, a->name);
+	for (size_t i = 0; i < n; i++) {
+		fputs(i ? ",\n  " : "\n  ", f);
+		put_json(f, list[i].name);
 		fputs(": ", f);
-		put_json(f, addr_text(&a->local, text, sizeof(text)));
+		put_json(f, addr_text(list[i].local, text, sizeof(text)));
 	}
 	fputs("\n}\n", f);
 }
 
 void
-ready_addresses(const struct ready *r, struct acceptors *all)
+ready_addresses(const struct ready *r, const struct ready_name *list, size_t n)
 {
 	char temp[4096];
 	FILE *f;
@@ -73,7 +72,7 @@ ready_addresses(const struct ready *r, struct acceptors *all)
 	if (!f)
 		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
 		    strerror(errno));
-	put_addresses(f, all);
+	put_addresses(f, list, n);
 	bad = ferror(f);
 	if (fclose(f) != 0 || bad || rename(temp, r->address_file) == -1) {
 		int err = errno;

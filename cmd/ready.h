@@ -2,9 +2,10 @@
 #ifndef CMD_READY_H
 #define CMD_READY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-struct acceptors;
+struct sockaddr_any;
 
 struct ready {
 	const char *address_file; /* NULL: none */
@@ -15,7 +16,12 @@ struct ready {
 extern const char *const ready_words[]; /* bound, listening */
 
 void ready_check(const struct ready *);			    /* exits 2 if fd is not open */
-void ready_addresses(const struct ready *, struct acceptors *); /* writes the file, by rename; exits on failure */
+struct ready_name { /* an interface; both borrowed */
+	const char *name;
+	const struct sockaddr_any *local;
+};
+
+void ready_addresses(const struct ready *, const struct ready_name *, size_t n); /* writes the file, by rename; exits on failure */
 void ready_say(const struct ready *);			    /* the newline, and READY=1 */
 
 #endif

@@ -114,6 +114,21 @@ tool_family(void)
 	return tool.v4 ? AF_INET : tool.v6 ? AF_INET6 : AF_UNSPEC;
 }
 
+struct cidr *
+tool_cidrs(const char *option, const struct opt_list *list)
+{
+	struct cidr *c = calloc(list->n + 1, sizeof(*c));
+
+	if (!c)
+		tool_die(CCF_SYSTEM, "no memory");
+	for (size_t i = 0; i < list->n; i++)
+		if (cidr_parse(&c[i], list->item[i]) < 0)
+			tool_usage(
+			    "%s %s: write an address and a prefix length, like 192.0.2.0/24 or ::1",
+			    option, list->item[i]);
+	return c;
+}
+
 void
 tool_look_up(const char *name)
 {
@@ -315,6 +330,10 @@ tool_signal(struct signals *s, int signo)
 		if (tool.status)
 			tool.status();
 		break;
+	case SIGUSR2:
+		if (tool.renew)
+			tool.renew();
+		break;
 	}
 }
 
@@ -331,9 +350,9 @@ tool_signals(const int *list, size_t n)
 void
 tool_stay(void)
 {
-	static const int list[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
+	static const int list[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
 
-	tool_signals(list, sizeof(list) / sizeof(list[0]));
+	tool_signals(list, sizeof(list) / sizeof(list[0]) - !tool.renew);
 }
 
 void

@@ -36,6 +36,7 @@ struct tool {
 	bool lingers;         /* now() takes a moment, and calls tool_end when it is over */
 	void (*hup)(void);    /* may be NULL */
 	void (*status)(void); /* USR1 */
+	void (*renew)(void);  /* USR2, where it is set before tool_stay */
 	void (*level)(enum log_level); /* from now on; NULL: log_set_level is all */
 	int exit_status;
 };
@@ -79,6 +80,7 @@ void tool_log_level(bool stays); /* a tool that stays running logs info by defau
 _Noreturn void tool_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));	  /* exit 2 */
 _Noreturn void tool_die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int tool_family(void);
+struct cidr *tool_cidrs(const char *option, const struct opt_list *); /* for good, list->n of them; exits 2 at one that is none */
 char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
 void tool_look_up(const char *name); /* exits 126 or 127 now, not at the first connection, if it cannot be run */
@@ -88,7 +90,7 @@ void tool_link_config(struct hub_config *, unsigned role, const char *option, co
 int tool_link_status(int rc); /* what a failure of hub_open is to the shell */
 
 void tool_reactor(void); /* exits on failure */
-void tool_stay(void);	 /* signals: TERM and INT drain, twice now; HUP, USR1; CHLD */
+void tool_stay(void);	 /* signals: TERM and INT drain, twice now; HUP, USR1, USR2; CHLD */
 void tool_children(void); /* children without the drain: for a tool on descriptor 0 */
 void tool_drain(void);	 /* as the first TERM; nothing if that was */
 void tool_end(int status); /* stops the loop; the first status that is not 0 holds */

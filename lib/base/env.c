@@ -64,7 +64,8 @@ env_may_travel(const char *s)
 	if (begins(s, "SSL_"))
 		return !(len == 13 && begins(s, "SSL_CERT_FILE")) &&
 		       !(len == 12 && begins(s, "SSL_CERT_DIR"));
-	return (len == 5 && begins(s, "PROTO")) || begins(s, "TCP") || begins(s, "CCF_");
+	return (len == 5 && begins(s, "PROTO")) || begins(s, "TCP") || begins(s, "UDP") ||
+	       begins(s, "CCF_");
 }
 
 const char *

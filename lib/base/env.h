@@ -1,6 +1,6 @@
 /* base/env - what is known about a connection: NAME=VALUE strings, packed one
  * after the other with their NULs, in the order in which they were set.
- * A name appears once.  Only PROTO, TCP*, SSL_* and CCF_* may stand here:
+ * A name appears once.  Only PROTO, TCP*, UDP*, SSL_* and CCF_* may stand here:
  * nothing else crosses a link or reaches a COMMAND (ccf-net(7)), but for the
  * variables of a request (cgi). */
 #ifndef BASE_ENV_H
@@ -24,7 +24,7 @@ struct env {
 
 void env_free(struct env *);			/* leaves an empty env */
 bool env_may_travel(const char *name_or_pair);
-	/* PROTO, TCP*, SSL_*, CCF_*; not SSL_CERT_FILE, SSL_CERT_DIR: those configure a process */
+	/* PROTO, TCP*, UDP*, SSL_*, CCF_*; not SSL_CERT_FILE, SSL_CERT_DIR: those configure a process */
 bool env_is_cgi(const char *name_or_pair);
 	/* A name that a CGI program's environment may have besides (RFC 3875's, REQUEST_URI, REMOTE_PORT, HTTPS, HTTP_*; never
 	 * HTTP_PROXY, which programs take for their own configuration) */
@@ -44,7 +44,7 @@ const char *env_next(const struct env *, const char *prev);
 int env_take_process(struct env *to);
 	/* Copies what may travel out of this process's environment (a connection that came by exec). */
 void env_scrub_process(void);
-	/* Unsets every PROTO, TCP*, SSL_* (but SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE stay) and CCF_*
+	/* Unsets every PROTO, TCP*, UDP*, SSL_* (but SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE stay) and CCF_*
 	 * of this process, so that no COMMAND sees what the caller planted. */
 char **env_exec(const struct env *, char *const *process_environ);
 	/* One allocation: process_environ without what may travel (with cgi: nor RFC 3875's names and HTTP_*), then

@@ -16,6 +16,8 @@ struct text;
  *	results		ok failed
  *	errors		parsing request-payload-too-large request-header-too-large
  *	directions	in out
+ *	drops		too-large empty denied rate rate-host rate-all loop hard-cap queue-full amplification send-full
+ *			send-failed no-descriptors cannot-run draining kernel other
  *	levels		error warn info debug */
 #define METRICS_COUNTERS(X) \
 	X(TAKEN, "ccfnet_connections_taken", "", metric_one, "Connections taken from a source.") \
@@ -32,6 +34,9 @@ struct text;
 	X(HTTP_ERRORS, "ccfnet_http_errors", "class", metric_errors, "HTTP requests refused for what they were, by CCF's class.") \
 	X(HTTP_CAPPED, "ccfnet_http_capped", "", metric_one, "503 answers above the soft cap.") \
 	X(COMMANDS, "ccfnet_commands", "result", metric_results, "COMMANDs by result: of the start; a CGI program: of its end.") \
+	X(DATAGRAMS, "ccfnet_datagrams", "direction", metric_directions, "Datagrams that came in (in) and that were sent (out).") \
+	X(DATAGRAM_BYTES, "ccfnet_datagram_bytes", "direction", metric_directions, "Their bytes, without headers.") \
+	X(DROPS, "ccfnet_datagrams_dropped", "reason", metric_drops, "Datagrams not passed on, either way, by reason.") \
 	X(DEATHS, "ccfnet_worker_deaths", "", metric_one, "Workers that ended unasked.") \
 	X(LINES, "ccfnet_log_lines", "level", metric_levels, "Lines logged, by level.")
 #define METRICS_GAUGES(X) \

@@ -202,25 +202,6 @@ accept_to_stdio(struct acceptor *a, int fd, const struct env *env)
 
 /* ---- accepting ---- */
 
-static bool
-cidr_any(const struct cidr *list, size_t n, const struct sockaddr_any *peer)
-{
-	for (size_t i = 0; i < n; i++)
-		if (cidr_holds(&list[i], peer))
-			return true;
-	return false;
-}
-
-static bool
-accept_allowed(const struct acceptor_config *cfg, const struct sockaddr_any *peer)
-{
-	if (peer->sa.sa_family == AF_UNIX)
-		return true;
-	if (cidr_any(cfg->deny, cfg->n_deny, peer))
-		return false;
-	return cfg->n_allow == 0 || cidr_any(cfg->allow, cfg->n_allow, peer);
-}
-
 static void
 accept_refused(struct acceptor *a, int fd, const struct sockaddr_any *peer, const char *event,
     struct log_class *class, const char *why)
@@ -258,11 +239,12 @@ accept_one(struct acceptor *a, int fd, const struct sockaddr_any *peer)
 {
 	static struct log_class denied = { .name = "connections denied" },
 				full = { .name = "connections above the hard cap" };
+	const struct acceptor_config *cfg = &a->all->cfg;
 	struct env env = { 0 };
 	enum admit admit;
 
 	a->next_id++;
-	if (!accept_allowed(&a->all->cfg, peer)) {
+	if (!cidr_admits(cfg->allow, cfg->n_allow, cfg->deny, cfg->n_deny, peer)) {
 		a->denied++;
 		metric_add(METRIC_REFUSED, "denied", 1);
 		accept_refused(

@@ -15,6 +15,10 @@ tell_from(struct tell *t, const struct env *env)
 	const char *id = env_get(env, "CCF_CONN_ID"), *iface = env_get(env, "CCF_INTERFACE");
 	const char *ip = env_get(env, "TCPREMOTEIP"), *port = env_get(env, "TCPREMOTEPORT");
 
+	if (!ip) {
+		ip = env_get(env, "UDPREMOTEIP");
+		port = env_get(env, "UDPREMOTEPORT");
+	}
 	snprintf(t->conn, sizeof(t->conn), "%s", id ? id : "");
 	snprintf(t->iface, sizeof(t->iface), "%s", iface ? iface : "");
 	if (ip && port)

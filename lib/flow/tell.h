@@ -20,7 +20,7 @@ struct tell {	/* who, kept as long as the connection */
 	char *why;     /* more about the reason, for the closing line, or NULL; its owner's to free */
 };
 
-void tell_from(struct tell *, const struct env *); /* CCF_CONN_ID, CCF_INTERFACE, TCPREMOTEIP and PORT; starts its clock */
+void tell_from(struct tell *, const struct env *); /* CCF_CONN_ID, CCF_INTERFACE, TCP- or UDPREMOTEIP and -PORT; starts its clock */
 struct log_who tell_who(const struct tell *);	   /* borrows */
 void tell_open(const struct tell *, const char *what);
 void tell_closed(const struct tell *, const char *reason, int status, const char *by, uint64_t in, uint64_t out);

@@ -159,6 +159,13 @@ children_start(struct children *c, struct child *child, const struct spawn *spaw
 	return 0;
 }
 
+void
+children_adopt(
+    struct children *c, struct child *child, pid_t pid, void (*exited)(struct child *, int))
+{
+	enter(c, child, pid, exited);
+}
+
 /* A ghost holds the pid of an abandoned child, whose owner is gone. */
 static void
 ghost_exited(struct child *ghost, int status)

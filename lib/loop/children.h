@@ -36,6 +36,8 @@ int children_start(struct children *, struct child *, const struct spawn *, void
 int children_fork(struct children *, struct child *, void (*exited)(struct child *, int));
 	/* A process that goes on with this program.  In it: 0, default dispositions but for SIGPIPE (ignored), an empty
 	 * mask, and a tree without children; every descriptor is still open.  Here: its pid, or -errno. */
+void children_adopt(struct children *, struct child *, pid_t, void (*exited)(struct child *, int));
+	/* One that this process started before it exec'd itself.  Call children_reap when all are adopted. */
 void children_reap(struct children *);		/* SIGCHLD came: waits for each of ours that is done, calls exited */
 void child_abandon(struct children *, struct child *);	/* its end will be reaped and told to nobody */
 int children_become(const struct rlimit *found, int keep, char *const *argv, char *const *envp);

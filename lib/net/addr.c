@@ -573,3 +573,23 @@ cidr_holds(const struct cidr *c, const struct sockaddr_any *s)
 	return s->sa.sa_family == AF_INET6 && c->family == AF_INET6 &&
 	       bits_equal(c->bits, s->in6.sin6_addr.s6_addr, c->prefix);
 }
+
+static bool
+cidr_any(const struct cidr *list, size_t n, const struct sockaddr_any *s)
+{
+	for (size_t i = 0; i < n; i++)
+		if (cidr_holds(&list[i], s))
+			return true;
+	return false;
+}
+
+bool
+cidr_admits(const struct cidr *allow, size_t n_allow, const struct cidr *deny, size_t n_deny,
+    const struct sockaddr_any *s)
+{
+	if (s->sa.sa_family == AF_UNIX)
+		return true;
+	if (cidr_any(deny, n_deny, s))
+		return false;
+	return n_allow == 0 || cidr_any(allow, n_allow, s);
+}

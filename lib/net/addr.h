@@ -65,5 +65,7 @@ struct cidr {
 int cidr_parse(struct cidr *, const char *text);
 /* "10.0.0.0/8", "::1", "[::1]/128".  0, -EINVAL (also bits set beyond the prefix) */
 bool cidr_holds(const struct cidr *, const struct sockaddr_any *);
+bool cidr_admits(const struct cidr *allow, size_t n_allow, const struct cidr *deny, size_t n_deny, const struct sockaddr_any *);
+/* What --deny names is out, the rest in if --allow names it or nothing; a Unix peer always */
 
 #endif
