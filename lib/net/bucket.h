@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct bucket {
-	int64_t full_at; /* us */
+	int64_t full_at; /* private: 0.1 ns; so the clock may go for 29 years */
 };
 
 #define BUCKET_RATE_MAX 100000000 /* a second */
