@@ -28,7 +28,7 @@ void record_end(struct text *);
 
 int record_parse(struct record *, const char *at, size_t len);
 /* The bytes of the first line, its newline included; 0: len is 0.  -EBADMSG: malformed, longer than RECORD_LINE_MAX, more than
- * RECORD_FIELDS, a name twice, a NUL in a value, or the newline is missing. */
+ * RECORD_FIELDS, a name twice, a NUL in a value, or the newline is missing; then nothing in *record is to be used. */
 const char *record_get(const struct record *, const char *name); /* or NULL */
 int record_get_number(const struct record *, const char *name, int64_t min, int64_t max, int64_t *ret);
 /* 0; -ENOENT: there is no such field; -ERANGE; -EBADMSG: no number */
