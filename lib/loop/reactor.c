@@ -73,7 +73,7 @@ reactor_watch(struct reactor *r, struct watch *w, int fd, void (*ready)(struct w
 void
 reactor_want(struct reactor *r, struct watch *w, uint32_t want)
 {
-	want &= WATCH_READ | WATCH_WRITE | WATCH_HUP;
+	want &= WATCH_READ | WATCH_WRITE | WATCH_HUP | WATCH_EDGE;
 	if (!w->known || want == w->want)
 		return;
 	w->want = want;
@@ -128,7 +128,8 @@ apply(struct reactor *r, struct watch *w)
 	if (w->want == w->in_set)
 		return;
 	/* WATCH_HUP is no bit: being in the set is enough to be told of errors and hang-ups. */
-	ev.events = (w->want & WATCH_READ ? EPOLLIN : 0u) | (w->want & WATCH_WRITE ? EPOLLOUT : 0u);
+	ev.events = (w->want & WATCH_READ ? EPOLLIN : 0u) |
+		    (w->want & WATCH_WRITE ? EPOLLOUT : 0u) | (w->want & WATCH_EDGE ? EPOLLET : 0u);
 	if (epoll_ctl(r->epfd, op, w->fd, &ev) == 0 || op == EPOLL_CTL_DEL) {
 		w->in_set = w->want;
 		return;
@@ -192,7 +193,7 @@ deliver(const struct epoll_event *ev)
 		got |= WATCH_HUP | WATCH_READ | WATCH_WRITE;
 	if (ev->events & EPOLLERR)
 		got |= WATCH_ERR | WATCH_READ | WATCH_WRITE;
-	got &= w->want | WATCH_HUP | WATCH_ERR;
+	got &= (w->want & ~(uint32_t)WATCH_EDGE) | WATCH_HUP | WATCH_ERR;
 	if (got)
 		w->ready(w, got);
 }

@@ -17,6 +17,8 @@ enum {
 	WATCH_READ = 1,
 	WATCH_WRITE = 2,
 	WATCH_HUP = 4,		/* want: be told of errors and hang-ups alone (a FIN is none) */
+	WATCH_EDGE = 16,	/* want, beside READ: be called when something comes, not as long as it lasts: for who reads until
+				 * there is no more, or calls himself again.  A change of interest reports what is there. */
 	WATCH_ERR = 8,		/* got: EPOLLERR; reported with whatever else is there */
 };
 

@@ -223,6 +223,33 @@ CASE(hup_alone_is_told_of_a_reset_and_a_hang_up_but_not_of_a_fin)
 	close(sv[0]);
 }
 
+CASE(an_edge_is_told_once_and_again_when_more_comes_or_interest_changes)
+{
+	int sv[2];
+
+	begin();
+	pair(sv);
+	watch(&a, sv[0], WATCH_READ | WATCH_EDGE);
+	CHECK(write(sv[1], "x", 1) == 1);
+	reactor_turn(r, -1);
+	CHECK_INT(a.got, WATCH_READ);
+	CHECK(turns_until_timer() <= 2);
+	CHECK_INT(a.calls, 1);
+	CHECK(write(sv[1], "y", 1) == 1);
+	reactor_turn(r, -1);
+	CHECK_INT(a.calls, 2);
+	reactor_want(r, &a.watch, 0);
+	reactor_turn(r, 0);
+	reactor_want(r, &a.watch, WATCH_READ | WATCH_EDGE);
+	reactor_turn(r, -1);
+	CHECK_INT(a.calls, 3);
+	CHECK(turns_until_timer() <= 2);
+	CHECK_INT(a.calls, 3);
+	end();
+	close(sv[0]);
+	close(sv[1]);
+}
+
 CASE(an_error_wakes_a_writer_too)
 {
 	int fd;
@@ -686,6 +713,7 @@ main(void)
 	    RUN(interest_is_applied_once_just_before_the_wait),
 	    RUN(a_reset_connection_that_wants_nothing_wakes_nobody),
 	    RUN(hup_alone_is_told_of_a_reset_and_a_hang_up_but_not_of_a_fin),
+	    RUN(an_edge_is_told_once_and_again_when_more_comes_or_interest_changes),
 	    RUN(an_error_wakes_a_writer_too),
 	    RUN(files_are_always_ready_and_fair_next_to_a_socket),
 	    RUN(a_file_that_wants_nothing_does_not_spin),
