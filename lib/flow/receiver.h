@@ -25,10 +25,11 @@ struct receivers_config {
 	size_t n_allow, n_deny;
 	struct rates_config rate;
 	size_t buffer; /* bytes of receive buffer wanted of the kernel, each interface */
+	bool asked;    /* by the user: he is told if it is less */
 	unsigned hard; /* cap on sessions of each interface, for its admission; 0: none */
 	bool answers_all; /* the sink answers whatever comes: what another such service sent (RFC 862 to 868: ports 7, 13, 17,
-			   * 19, 37), what seems to come from ourselves, and what was sent to a broadcast or multicast address is
-			   * dropped (loop), so that two of them cannot keep each other busy for ever */
+			   * 19, 37), and what was sent to a broadcast or multicast address is dropped (loop), so that two of
+			   * them cannot keep each other busy for ever.  What seems to come from ourselves always is */
 	void (*take)(void *arg, struct receiver *, struct datagram *const *, unsigned n);
 	/* n >= 1, in the order in which they came.  Borrowed for the call, but what receiver_send keeps. */
 	void (*trace)(void *arg, struct receiver *, const struct datagram *, const char *what);
@@ -39,7 +40,8 @@ struct receivers_config {
 enum receiver_state {
 	RECEIVER_READING,
 	RECEIVER_SENDING, /* the socket is full: what is kept goes out first */
-	RECEIVER_STOPPED  /* receivers_stop: nothing is read; what is kept still goes out */
+	RECEIVER_RESTING, /* reading failed: it is tried again in a moment */
+	RECEIVER_STOPPED  /* not started, or receivers_stop: nothing is read; what is kept still goes out */
 };
 
 struct receiver { /* one interface */
@@ -49,12 +51,15 @@ struct receiver { /* one interface */
 	struct sockaddr_any local;
 	enum receiver_state state; /* moved by receiver.c only */
 	struct watch watch;
+	struct task more; /* there was more than a turn's worth */
+	struct timer rest;
 	struct datagrams *batch;
 	struct datagram *kept[DATAGRAM_BATCH]; /* not sent yet: kept_at .. kept_n, in batch */
 	unsigned kept_at, kept_n;
 	struct admission caps; /* of the sink's sessions */
 	struct peers peers;    /* the sink's sessions */
 	uint64_t next_id;      /* of the sink's sessions */
+	bool told_full;	       /* the sink's: since one of them ended it was said that there is no room for more */
 	uint32_t lost;	       /* datagram_lost when it was last asked */
 	TAILQ_ENTRY(receiver) link;
 };
@@ -81,10 +86,12 @@ unsigned receiver_send(struct receiver *, struct datagram *const *, unsigned n, 
 void receiver_drop(struct receiver *, const struct datagram *, const char *reason); /* counts and traces what the sink leaves */
 void receivers_metrics(struct receivers *, struct text *); /* datagrams, bytes, dropped: with what the kernel lost until now */
 
-/* across an exec (cmd/renew): a line "socket fd=N name=... next_id=N accepted=N refused=N peak=N" each */
+/* across an exec (cmd/renew): a line "socket fd=N name=... next_id=N accepted=N refused=N peak=N lost=N" each */
 int receivers_save(const struct receivers *, struct text *);
 int receivers_restore(struct receivers *, const struct record *, char *msg, size_t cap);
 /* One of these lines: takes that descriptor over (datagram_prepare again).  As receivers_inherit. */
 struct receiver *receivers_find(struct receivers *, const char *name); /* or NULL */
+
+struct receiver *receiver_new(struct receivers *, int fd, const char *name); /* private; takes fd, prepared.  NULL: no memory */
 
 #endif

@@ -289,8 +289,12 @@ datagram_prepare(int fd)
 		return -EDESTADDRREQ;
 	if (socket_peer(fd, &peer) == 0)
 		return -EISCONN;
-	if (is_one_of_ours(&local))
-		return 0;
+	/* Errors of the past are no news to one who answers many; on one of ours it is off. */
+	rc = set(fd, IPPROTO_IP, IP_RECVERR, 0);
+	if (rc == 0 && local.sa.sa_family == AF_INET6)
+		rc = set(fd, IPPROTO_IPV6, IPV6_RECVERR, 0);
+	if (rc < 0 || is_one_of_ours(&local))
+		return rc;
 	rc = set(fd, IPPROTO_IP, IP_PKTINFO, 1);
 	if (rc == 0 && local.sa.sa_family == AF_INET6)
 		rc = set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
