@@ -23,6 +23,7 @@ struct peer_sessions_config {
 	char *const *argv;     /* COMMAND */
 	const char *id_prefix; /* NULL, or what stands before NAME#N with a slash */
 	int64_t idle;	       /* ms without a datagram either way; -1: none */
+	int64_t grace;	       /* ms; 0: PEER_GRACE_MS */
 	int queue;	       /* bytes, as the kernel counts them, that may wait for a COMMAND */
 	int64_t amplification; /* bytes out for each in to a peer that has not shown itself; -1: no limit */
 	struct receivers *receivers; /* where they come from: their admission, peers and next_id are ours to use */
@@ -36,7 +37,8 @@ struct peer_sessions {
 	struct peer_sessions_config cfg;
 	TAILQ_HEAD(, peer_session) open;    /* those with a peer */
 	TAILQ_HEAD(, peer_session) leaving; /* those whose session is over and whose COMMAND is not, the longest waited for first */
-	unsigned n_open, n_leaving, peak;   /* a newcomer is also refused while as many are leaving as the cap allows open */
+	unsigned n_open, n_leaving; /* a newcomer is also refused while as many are leaving as the cap allows open.  Without those
+				     * whose socket ended just now: most of them exit */
 	struct timer timer; /* the next of them to be idle, or out of grace */
 	struct datagrams *batch; /* what a COMMAND says */
 	bool draining;
