@@ -309,23 +309,6 @@ write_addresses(void)
 }
 
 static void
-check_names(char **operands, int n)
-{
-	char msg[512];
-	struct addr a, b;
-
-	for (int i = 0; i < n; i++) {
-		if (addr_parse(&a, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) < 0)
-			tool_usage("%s", msg);
-		for (int k = 0; k < i; k++)
-			if (addr_parse(&b, operands[k], ADDR_MAY_NAME | ADDR_MAY_FD, msg,
-				sizeof(msg)) == 0 &&
-			    strcmp(a.name, b.name) == 0)
-				tool_usage("%s: two interfaces have that name", a.name);
-	}
-}
-
-static void
 check(char **operands, int n, char **command)
 {
 	if (to && command)
@@ -344,7 +327,7 @@ check(char **operands, int n, char **command)
 	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
 		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
 	tool_one_word(operands, n);
-	check_names(operands, n);
+	tool_names(operands, n, ADDR_MAY_NAME | ADDR_MAY_FD);
 	ready_check(&ready);
 }
 

@@ -181,12 +181,28 @@ tool_one_word(char **operands, int n)
 		const char *port = operands[i + 1];
 
 		if (!*port || port[strspn(port, "0123456789")] != '\0' ||
-		    addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD, msg, sizeof(msg)) ==
-			0)
+		    addr_parse(&addr, operands[i], ADDR_MAY_NAME | ADDR_MAY_FD | ADDR_MAY_UDP, msg,
+			sizeof(msg)) == 0)
 			continue;
 		snprintf(text, sizeof(text), "%s %s", operands[i], port);
 		if (addr_parse(&addr, text, ADDR_MAY_NAME, msg, sizeof(msg)) < 0)
 			tool_usage("%s", msg);
+	}
+}
+
+void
+tool_names(char **operands, int n, unsigned may)
+{
+	char msg[512];
+	struct addr a, b;
+
+	for (int i = 0; i < n; i++) {
+		if (addr_parse(&a, operands[i], may, msg, sizeof(msg)) < 0)
+			tool_usage("%s", msg);
+		for (int k = 0; k < i; k++)
+			if (addr_parse(&b, operands[k], may, msg, sizeof(msg)) == 0 &&
+			    strcmp(a.name, b.name) == 0)
+				tool_usage("%s: two interfaces have that name", a.name);
 	}
 }
 

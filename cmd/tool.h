@@ -44,15 +44,16 @@ struct tool {
 extern struct tool tool;
 
 /* rows of the option table that every tool has */
-#define TOOL_OPTS \
+#define TOOL_OPTS TOOL_OPTS_FAMILY, TOOL_OPTS_PLAIN
+#define TOOL_OPTS_FAMILY \
 	{ '4', "ipv4", NULL, OPT_FLAG, &tool.v4, 0, 0, NULL, "only IPv4" }, \
-	{ '6', "ipv6", NULL, OPT_FLAG, &tool.v6, 0, 0, NULL, "only IPv6" }, \
-	TOOL_OPTS_PLAIN
-#define TOOL_OPTS_PLAIN \
+	{ '6', "ipv6", NULL, OPT_FLAG, &tool.v6, 0, 0, NULL, "only IPv6" }
+#define TOOL_OPTS_PLAIN TOOL_OPTS_TRACE("show the states of each endpoint or connection")
+#define TOOL_OPTS_TRACE(shows) \
 	{ 'h', "help", NULL, OPT_FLAG, &tool.help, 0, 0, NULL, "say this and end" }, \
 	{ 0, "log", "FORM", OPT_WORD, &tool.log, 0, 0, tool_log_words, "form of the log: text or json (text)" }, \
 	{ 'q', "quiet", NULL, OPT_FLAG, &tool.quiet, 0, 0, NULL, "log errors and warnings only" }, \
-	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, "show the states of each endpoint or connection" }, \
+	{ 0, "trace", NULL, OPT_FLAG, &tool.trace, 0, 0, NULL, shows }, \
 	{ 'v', "verbose", NULL, OPT_COUNT, &tool.verbose, 0, 0, NULL, "log more; twice: everything" }, \
 	{ 'V', "version", NULL, OPT_FLAG, &tool.version, 0, 0, NULL, "say the version and end" }
 
@@ -85,6 +86,7 @@ char **tool_command(int argc, char **argv, int *io_operands);
 /* The COMMAND after "--" (argv itself), or NULL; *io_operands is how many operands stand before it. */
 void tool_look_up(const char *name); /* exits 126 or 127 now, not at the first connection, if it cannot be run */
 void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
+void tool_names(char **operands, int n, unsigned may); /* addresses (addr_parse), no two of one name; exits 2 */
 void tool_socket(mode_t *, gid_t *, uid_t *peer_user); /* --socket-mode, --socket-group, --peer-user; exits 2 */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
 int tool_link_status(int rc); /* what a failure of hub_open is to the shell */

@@ -330,7 +330,7 @@ scene() {
 }
 
 @test "every reason that the code closes a connection with is one that is counted" {
-	local calls='(term_(fail|cut|over)|accepted_over|joined_(fail|cut)|relay_cut|tell_closed|link_closed|writer_say_why|\w+_cut_all)'
+	local calls='(term_(fail|cut|over)|accepted_over|joined_(fail|cut)|relay_cut|tell_closed|link_closed|session_(tell|end)|writer_say_why|\w+_cut_all)'
 
 	cat "$ROOT"/lib/flow/*.c "$ROOT"/lib/session/*.c "$ROOT"/cmd/*.c >all
 	{
@@ -350,4 +350,19 @@ scene() {
 		grep -ohE '"(ccfnet|process)_[a-z_]+"' "$ROOT"/lib/*/*.c "$ROOT"/cmd/*.c | tr -d '"'
 	} | sort -u >there
 	grep -oE '\b(ccfnet|process)_[a-z_]+' "$ROOT/man/ccf-net.7" | sort -u | diff there -
+}
+
+@test "every reason that a datagram is dropped for is counted, and documented" {
+	sed -n '/metric_drops\[\]/,/};/p' "$ROOT/lib/base/metrics.c" | grep -oE '"[a-z-]+"' | tr -d '"' | sort >counted
+	[ "$(wc -l <counted)" -gt 10 ]
+	awk '/^\.Ss What is dropped/ { here = 1 } /^\.Sh/ { here = 0 } here && sub(/^\.It Li /, "")' "$ROOT/man/ccf-udpecho.1" |
+		sed 's/ , /\n/g' | sort | diff counted -
+	awk '/^\.It.*ccfnet_datagrams_dropped_total/ { here = 1; next } /^\.It/ { here = 0 } here && sub(/^\.Li too-large/, "too-large")' \
+	    "$ROOT/man/ccf-net.7" | sed 's/ ;$//; s/ , /\n/g' | sort | diff <(grep -vx other counted) -
+	{
+		cat "$ROOT"/lib/flow/{receiver,rates,peer_session}*.c | grep -oE '\b(receiver_drop|drop|dropped)\([^;]*;' || :
+		sed -n '/^refused(/,/^}/p; /^static struct drop/,/^}/p' "$ROOT/lib/flow/receiver.c"
+		grep -oE 'return "[a-z-]+"|over = "[a-z-]+"' "$ROOT/lib/flow/rates.c"
+	} | grep -oE '"[a-z]+(-[a-z]+)*"' | tr -d '"' | grep -vxE 'no-memory|in|out' | sort -u | comm -23 - counted >missing
+	diff missing /dev/null
 }
