@@ -12,7 +12,7 @@
 struct record;
 struct text;
 
-#define RENEW_CHECK_MS 10000 /* for the new program to say that it can */
+#define RENEW_CHECK_MS 5000 /* for the new program to say that it can */
 
 struct renew_ops {
 	int (*save)(struct text *); /* appends the tool's lines: what stands there as fd=N crosses the exec.  0 or -errno.  Called
