@@ -96,7 +96,7 @@ $(UNITS): %: %.o $(LIBS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LIBS) $(SSL_LIBS) $(SECCOMP_LIBS) $(LLHTTP_LIBS) $(BSD_LIBS) $(LDLIBS)
 
 units: $(UNITS)
-objects: $(LIB_OBJ) $(CMD_OBJ) $(patsubst %.c,$(B)/%.o,$(TOOL_SRC) $(wildcard tests/unit/*.c))
+objects: $(LIB_OBJ) $(CMD_OBJ) $(patsubst %.c,$(B)/%.o,$(TOOL_SRC) $(wildcard tests/unit/*.c tests/bench/*.c))
 
 # Fuzz targets: clang, everything instrumented, a tree of their own.
 fuzzers:
@@ -129,14 +129,17 @@ demo: $(TOOLS) ## bring the pipeline up, fetch a page through it, leave nothing 
 interop: $(TOOLS) ## testssl.sh against ccf-tlsterm, its reports in build/interop; some minutes
 	@BUILD=$(B) tests/interop/run.sh
 
-bench: $(TOOLS) ## CPU time beside the peers that are installed; root, some minutes
-	@BUILD=$(B) tests/bench/run.sh
+bench: $(TOOLS) $(B)/tests/bench/udp ## CPU time beside the peers that are installed; root, some minutes; T=WORD only rows with it
+	@BUILD=$(B) T='$(T)' tests/bench/run.sh
+$(B)/tests/bench/udp: $(B)/tests/bench/udp.o
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LDLIBS)
 
 format: ## clang-format over every .c file
 	clang-format -i $(C_FILES)
 
 # Headers are laid out by hand: what holds for a prototype stands indented below it, which the formatter undoes.
-C_FILES  = $(wildcard lib/*/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c)
+C_FILES  = $(wildcard lib/*/*.c cmd/*.c tests/unit/*.c tests/bench/*.c tests/fuzz/*.c)
 SH_FILES = .ci/run $(wildcard tests/run tests/*.sh tests/*.bash tests/bench/*.sh tests/interop/*.sh completions/*.bash)
 # In bats every test is a subshell, and `run` sets variables that are read elsewhere.
 BATS_OFF = SC2015,SC2016,SC2030,SC2031,SC2034,SC2154,SC2317

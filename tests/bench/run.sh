@@ -1,10 +1,12 @@
 #!/bin/bash
-# run - BUILD=build REPS=3 tests/bench/run.sh: what the pipeline costs beside others, CPU of all processes of each for a
-# unit of work.  Who is not installed is left out.  Compare within one run only: from run to run one peer moves by 10 to 15 %.
+# run - BUILD=build REPS=3 T=WORD tests/bench/run.sh: what the tools cost beside others, CPU of all processes of each for a
+# unit of work; T: only rows with that word.  Who is not installed is left out.  Compare within one run only: from run to run
+# one peer moves by 10 to 15 %.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$(realpath "${BUILD:-build}"):$PATH:/usr/sbin PART=268435456
+udp=$(realpath "${BUILD:-build}")/tests/bench/udp
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccf-bench.XXXXXX")
 session='' backend='' TIMEFORMAT='%U %S'
 trap 'over; kill $backend; wait; rm -rf "$work"' EXIT
@@ -46,7 +48,7 @@ web() {
 
 # asked NAME plain|tls return|pass PEER...: requests on 32 connections that are kept, in thousands a CPU second.
 asked() {
-	[ -n "$(type -P wrk)" ] || return 0
+	wanted "$1" && [ -n "$(type -P wrk)" ] || return 0
 	for peer in "${@:4}"; do
 		[ "$peer" = ccf ] || [ -n "$(type -P "$peer")" ] || continue
 		port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
@@ -82,13 +84,17 @@ over() {
 	session=
 }
 
+# Also of the children that are gone, in ticks of 10 ms: for who has one for each datagram.
 cpu() {
-	for pid in $(ps -o pid= --sid "$session"); do cat "/proc/$pid/schedstat"; done |
-	    awk '{ ns += $1 } END { printf "%.0f", ns }'
+	for pid in $(ps -o pid= --sid "$session"); do cat "/proc/$pid/schedstat" "/proc/$pid/stat" || :; done 2>/dev/null |
+	    awk 'sub(/.*[)] /, "") { ns += ($14 + $15) * 10000000; next } { ns += $1 } END { printf "%.0f", ns }'
 }
+
+wanted() { [[ $1 == *${T:-}* ]]; }
 
 # served NAME PER WHAT tls|plain N BACKEND-PORT PEER...: NAME is what is printed; CPU in ns is divided by PER.
 served() {
+	wanted "$1" || return 0
 	for peer in "${@:7}"; do
 		[ "$peer" = ccf ] || [ -n "$(type -P "$peer")" ] || continue
 		port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
@@ -100,9 +106,38 @@ served() {
 	done
 }
 
+# echoed NAME PEERS WINDOW SIZE TIME PEER...: datagrams to and fro for so long, CPU for each that was answered; of two processors the
+# peer has one and the load the other.  loop and mmsg are bare echoes.  Who loses, glues or cuts any is told on.
+echoed() {
+	local at server on=() off=()
+
+	wanted "$1" || return 0
+	! taskset -c 1 true 2>/dev/null || on=(taskset -c 1) off=(taskset -c 0)
+	for peer in "${@:6}"; do
+		at=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(type=2); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+		case $peer in
+		ccf) server=(ccf-udpecho -q "$at") ;;
+		loop | mmsg) server=("$udp" "$peer" "$at") ;;
+		socat) server=(socat "UDP4-LISTEN:${at#*:},bind=127.0.0.1,fork" PIPE) ;;
+		socat-fork) server=(socat "UDP4-RECVFROM:${at#*:},bind=127.0.0.1,fork" PIPE) ;;
+		ncat) server=(ncat -n -u -l -k -m 100 -e /bin/cat "${at%:*}" "${at#*:}") ;;
+		esac
+		[ -n "$(type -P "${server[0]}")" ] || continue
+		setsid "${on[@]}" "${server[@]}" >>peers.log 2>&1 </dev/null &
+		session=$!
+		until ss -Hlun "sport = :${at#*:}" | grep -q .; do kill -0 "$session"; done
+		"$udp" load "$at" 1 1 "$4" 0.05s >load.out || : # by then it has started
+		before=$(cpu)
+		"${off[@]}" "$udp" load "$at" "$2" "$3" "$4" "$5" >load.out || case $peer in socat* | ncat) ;; *) cat load.out && exit 1 ;; esac
+		awk -v "ns=$(($(cpu) - before))" '$4 { printf "%.2f\n", ns / 1000 / $4 }' load.out >>"$1.$peer"
+		awk -v "who=$1.$peer" '$6 + $8 + $14 { print who, $0 }' load.out >>odd
+		over
+	done
+}
+
 # filtered NAME BYTES CMD...: a filter with so many bytes on its standard input; what comes out is thrown away.
 filtered() {
-	[ -n "$(type -P "$3")" ] || return 0
+	wanted "$1" && [ -n "$(type -P "$3")" ] || return 0
 	# shellcheck disable=SC2094,SC2238
 	head -c "$2" /dev/zero | { time "${@:3}" 2>>peers.log; } 2>time | cat >/dev/null
 	awk '{ printf "%.2f\n", ($1 + $2) * 4 }' time >>"$1.$3"
@@ -128,8 +163,20 @@ for _ in $(seq "${REPS:-3}"); do
 	filtered 'stdin to TCP, s per GiB' $PART nc -N 127.0.0.1 "$sink"
 	filtered 'TCP to stdout, s per GiB' 0 ccf-connect "127.0.0.1:$source"
 	filtered 'TCP to stdout, s per GiB' 0 nc -d 127.0.0.1 "$source"
+	for size in 64 512 1400; do
+		echoed "UDP $size B, 16 peers x 8, us" 16 8 $size 1s mmsg ccf loop socat socat-fork ncat
+		# Most of it is a processor that falls asleep and wakes up, as it likes: many short rounds, to see the rest.
+		for _ in 1 2 3 4 5 6; do echoed "UDP $size B, 1 x 1, us" 1 1 $size 0.3s mmsg ccf loop; done
+		echoed "UDP $size B, 1 x 1, us" 1 1 $size 0.3s socat socat-fork ncat
+	done
 done
+# Beside a bare recvmmsg: the median of what the two were in each round.
 for file in *' '*.*; do
-	sort -n "$file" | awk -v "what=${file%.*}" -v "who=${file##*.}" '{ v[NR] = $1 } END {
-		printf "%-32s %-12s %8.2f  (%.2f to %.2f)\n", what, who, v[int((NR + 1) / 2)], v[1], v[NR] }'
+	ratio=''
+	[ ! -s "${file%.*}.mmsg" ] || ratio=$(paste "$file" "${file%.*}.mmsg" | awk 'NF == 2 { print $1 / $2 }' | sort -n |
+	    awk '{ v[NR] = $1 } END { printf "  %.2f x mmsg", v[int((NR + 1) / 2)] }')
+	sort -n "$file" | awk -v "what=${file%.*}" -v "who=${file##*.}" -v "ratio=$ratio" '{ v[NR] = $1 } END {
+		printf "%-32s %-12s %8.2f  (%.2f to %.2f)%s\n", what, who, v[int((NR + 1) / 2)], v[1], v[NR], ratio }'
 done
+[ ! -s odd ] || sort odd | awk -F ' sent ' '{ split($2, n, " "); of[$1] += n[3]; glued[$1] += n[5]; lost[$1] += n[7]; foreign[$1] += n[11]; cut[$1] += n[13] }
+	END { for (who in of) printf "%s: of %d answered %d were glued; %d lost, %d foreign, %d cut\n", who, of[who], glued[who], lost[who], foreign[who], cut[who] }' | sort
