@@ -1,16 +1,18 @@
-/* udp - what run.sh measures datagrams with.
+/* udp - what run.sh measures datagrams with.  ADDR is IP:PORT or [V6]:PORT.
  *
- *   udp loop ADDR     a bare echo: recvfrom, sendto
- *   udp mmsg ADDR     a bare echo: recvmmsg that waits for one, sendmmsg; what the others are held
- * against udp load ADDR PEERS WINDOW SIZE COUNT|TIMEs PEERS sockets, WINDOW questions open on each,
- * until COUNT are answered, or for so many seconds.  Each has its peer and a number of its own all
- * over it, and an answer has to be one that is open there, byte for byte.  What is not answered for
- * a while is lost, and another is asked in its place.  It prints sent N answered N glued N lost N
- * late N foreign N short N glued: those of the answered that did not come alone; late: own, and
- * lost already; short: no whole number of questions. Status 1: something foreign came, or more
- * answers than questions.
+ * udp loop ADDR: a bare echo: recvfrom, sendto.
  *
- * ADDR is IP:PORT or [V6]:PORT. */
+ * udp mmsg ADDR: a bare echo: recvmmsg that waits for one, sendmmsg; what the others are held
+ * against.
+ *
+ * udp load ADDR PEERS WINDOW SIZE COUNT|TIMEs: so many sockets with so many questions open on each,
+ * until COUNT are answered, or for so many seconds.  Each question has its peer and a number of its
+ * own all over it, and an answer has to be one that is open there, byte for byte.  What is not
+ * answered for a while is lost, and another is asked in its place.
+ *
+ * It prints "sent N answered N glued N lost N late N foreign N short N".  glued: those of the
+ * answered that did not come alone; late: own, and lost already; short: no whole number of
+ * questions.  Status 1: something foreign came, or more answers than questions. */
 #include <err.h>
 #include <netdb.h>
 #include <stdbool.h>
