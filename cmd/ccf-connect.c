@@ -14,6 +14,7 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "cmd/connect_udp.h"
 #include "cmd/control.h"
 #include "cmd/stdio.h"
 #include "cmd/tool.h"
@@ -30,9 +31,8 @@
 static const char *to, *bind_host;
 static struct opt_list from;
 static bool zero, reconnect;
-static int64_t connect_timeout = 10000, retry, retry_delay = 200, retry_max = 10000,
-	       user_timeout = -1;
-static int64_t idle = -2, half_close = -2, flush = 30000;
+static int64_t connect_timeout = -2, retry, retry_delay = 200, retry_max = 10000, user_timeout = -2;
+static int64_t idle = -2, half_close = -2, flush = -2; /* -2: not given */
 
 static const struct opt options[] = {
 	TOOL_OPTS,
@@ -65,6 +65,7 @@ static const struct opt options[] = {
 	    "cut a peer that acknowledges nothing for so long (none)" },
 	{ 'z', "zero", NULL, OPT_FLAG, &zero, 0, 0, NULL,
 	    "only connect, say how long each step took, and end" },
+	CONNECT_UDP_OPTS,
 	VIA_TLS_OPTS,
 	TOOL_LINK_OPTS,
 	{ 0 },
@@ -74,6 +75,7 @@ static const struct opts opts = {
 	.tool = "ccf-connect",
 	.usage = "ccf-connect [options] ADDRESS [-- COMMAND [ARG...]]\n"
 		 "ccf-connect --tls [options] ADDRESS [-- COMMAND [ARG...]]\n"
+		 "ccf-connect [options] udp:HOST:PORT [-- COMMAND [ARG...]]\n"
 		 "ccf-connect [options] --from LINK ADDRESS",
 	.about = "Connect to ADDRESS and give the connection to standard input and output, to a "
 		 "COMMAND, or to a link; "
@@ -130,8 +132,9 @@ static void
 describe(int fd, struct env *env)
 {
 	(void)socket_describe(fd, env);
-	if (target.kind == ADDR_TCP)
-		(void)env_set(env, "TCPREMOTEHOST", target.host);
+	if (target.kind == ADDR_TCP || target.kind == ADDR_UDP)
+		(void)env_set(
+		    env, target.kind == ADDR_TCP ? "TCPREMOTEHOST" : "UDPREMOTEHOST", target.host);
 	(void)env_set(env, "CCF_INTERFACE", target.name);
 	(void)env_setf(env, "CCF_CONN_ID", "%s#1", target.name);
 	(void)env_setf(env, "CCF_ACCEPTED", "%lld", (long long)clock_ms());
@@ -264,6 +267,17 @@ stdio_connected(struct dial *d)
 	rest_len = 0;
 	if (rc < 0)
 		tool_die(CCF_SYSTEM, "cannot join the connection: %s", strerror(-rc));
+}
+
+/* ---- datagrams ---- */
+
+static void
+udp_connected(struct dial *d)
+{
+	if (d->ep.state == EP_CONNECTED)
+		connect_udp_start(endpoint_take_fd(&d->ep));
+	else
+		dial_failed();
 }
 
 /* ---- COMMAND ---- */
@@ -580,6 +594,39 @@ to_open(void)
 /* ---- start ---- */
 
 static void
+check_udp(void)
+{
+	const struct {
+		bool given;
+		const char *why;
+	} no[] = {
+		{ zero, "-z says how long a connection takes: over UDP there is none, and only an "
+			"answer shows that somebody is there" },
+		{ to, "--to hands a connection on: over UDP there is none" },
+		{ tool.control_path, "--control is for a tool that stays running: over UDP this "
+				     "one does not" },
+		{ from.n, "--from joins connections: over UDP there are none" },
+		{ via_tls.on, "--tls is spoken over a connection: over UDP there is none" },
+		{ reconnect, "--reconnect is for a lost connection: over UDP there is none" },
+		{ retry, "--retry is for a connection that fails: over UDP there is none" },
+		{ connect_timeout != -2, "--connect-timeout waits for a connection: over UDP there "
+					 "is none, and --answer-timeout waits for answers" },
+		{ idle != -2, "--idle-timeout is for a connection: over UDP there is none, and "
+			      "--answer-timeout waits for answers" },
+		{ half_close != -2, "--half-close-timeout is for a connection: over UDP no side "
+				    "can end one" },
+		{ flush != -2, "--flush-timeout waits for acknowledgements: over UDP there are "
+			       "none" },
+		{ user_timeout != -2, "--user-timeout waits for acknowledgements: over UDP there "
+				      "are none" },
+	};
+
+	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+		if (no[i].given)
+			tool_usage("%s", no[i].why);
+}
+
+static void
 check(char **operands, int n)
 {
 	char msg[512];
@@ -589,11 +636,13 @@ check(char **operands, int n)
 	tool_one_word(operands, n);
 	if (n > 1)
 		tool_usage("%s: one ADDRESS is enough", operands[1]);
-	if (addr_parse(&target, operands[0], 0, msg, sizeof(msg)) < 0)
+	if (addr_parse(&target, operands[0], ADDR_MAY_UDP, msg, sizeof(msg)) < 0)
 		tool_usage("%s", msg);
 	if (target.kind == ADDR_TCP && target.host[0] == '\0')
 		tool_usage("%s: a host to connect to is missing, as in 127.0.0.1%s", operands[0],
 		    operands[0]);
+	if (connect_udp_check(&target, command))
+		check_udp();
 	control_may(to || from.n, "give --from or --to");
 	if (!!to + !!command + zero > 1)
 		tool_usage("--to, -z and a COMMAND exclude each other");
@@ -609,6 +658,10 @@ check(char **operands, int n)
 			   "--from, --to, -z or --reconnect");
 	if (retry_max < retry_delay)
 		retry_max = retry_delay;
+	if (connect_timeout == -2)
+		connect_timeout = 10000;
+	if (flush == -2)
+		flush = 30000;
 }
 
 int
@@ -640,9 +693,13 @@ main(int argc, char **argv)
 	else if (to)
 		to_open();
 	else
-		dial_now(zero ? zero_done : command ? command_connected : stdio_connected);
+		dial_now(zero			   ? zero_done
+			 : command		   ? command_connected
+			 : target.kind == ADDR_UDP ? udp_connected
+						   : stdio_connected);
 	status = tool_run();
 	stdio_close(status);
+	connect_udp_close();
 	leave();
 	if (dial.with)
 		dial_stop(&dial);

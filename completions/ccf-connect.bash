@@ -4,6 +4,7 @@ _ccf_connect() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--ipv4 --ipv6 --help --log --quiet --trace --verbose --version
 		--bind --connect-timeout --control --drain-timeout --flush-timeout --from --half-close-timeout --idle-timeout
 		--reconnect --retry --retry-delay --retry-max --to --user-timeout --zero
+		--answer-timeout --answers --datagram-size --window
 		--tls --alpn --ca --cert --ciphers --ciphersuites --groups --handshake-timeout --key --max-version
 		--min-version --no-verify --passphrase --pin --require-close-notify --servername
 		--peer-user --socket-group --socket-mode'

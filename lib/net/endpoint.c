@@ -283,8 +283,8 @@ judge(int fd)
 static int
 connect_once(int fd, const struct sockaddr_any *at)
 {
-	if (connect(fd, &at->sa, at->len) == 0)
-		return 0;
+	if (connect(fd, &at->sa, at->len) == 0) /* a Unix socket, or UDP */
+		return met_itself(fd, at) ? -ECONNREFUSED : 0;
 	return errno == EINPROGRESS ? judge(fd) : -errno;
 }
 

@@ -212,21 +212,26 @@ int
 socket_describe(int fd, struct env *env)
 {
 	struct sockaddr_any local, peer;
+	bool tcp = is_tcp(fd);
 	int rc;
 
 	rc = socket_local(fd, &local);
 	if (rc < 0)
 		return rc;
 	env_unset_prefix(env, "TCP");
-	if (!is_tcp(fd))
-		return env_set(env, "PROTO", local.sa.sa_family == AF_UNIX ? "UNIX" : "UDP");
-	rc = env_set(env, "PROTO", "TCP");
+	env_unset_prefix(env, "UDP");
+	if (local.sa.sa_family == AF_UNIX)
+		return env_set(env, "PROTO", "UNIX");
+	rc = env_set(env, "PROTO", tcp ? "TCP" : "UDP");
 	if (rc == 0)
-		rc = describe_side(env, "TCPLOCALIP", "TCPLOCALPORT", &local);
+		rc = describe_side(env, tcp ? "TCPLOCALIP" : "UDPLOCALIP",
+		    tcp ? "TCPLOCALPORT" : "UDPLOCALPORT", &local);
 	/* A client that has reset already has no name any more. */
 	if (rc == 0)
 		rc = socket_peer(fd, &peer);
-	return rc < 0 ? rc : describe_side(env, "TCPREMOTEIP", "TCPREMOTEPORT", &peer);
+	return rc < 0 ? rc
+		      : describe_side(env, tcp ? "TCPREMOTEIP" : "UDPREMOTEIP",
+			    tcp ? "TCPREMOTEPORT" : "UDPREMOTEPORT", &peer);
 }
 
 int64_t

@@ -27,8 +27,8 @@ int socket_family(int fd);   /* AF_*, or -errno */
 int socket_local(int fd, struct sockaddr_any *);
 int socket_peer(int fd, struct sockaddr_any *);
 int socket_describe(int fd, struct env *);
-/* PROTO=TCP, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT (v4-mapped as IPv4); PROTO=UNIX
- * for AF_UNIX. Other TCP* go.  -ENOTCONN: the client has gone already, its side is left out. */
+/* PROTO=TCP, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT (v4-mapped as IPv4), or the same with UDP; PROTO=UNIX
+ * for AF_UNIX.  Other TCP* and UDP* go.  -ENOTCONN: the client has gone already, its side is left out. */
 bool socket_over(int fd);			/* TCP: state CLOSE: after both FINs a reset is told by nothing else */
 int64_t socket_unsent(int fd); /* SIOCOUTQ; 0 when it cannot be told */
 int64_t socket_acked(int fd);
