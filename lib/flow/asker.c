@@ -17,9 +17,7 @@
 #include "net/datagram.h"
 #include "net/stream.h"
 
-#define INPUT                                                                                      \
-	(256 * 1024) /* half of it holds one datagram, and the byte that makes it too long         \
-		      */
+#define INPUT	(256 * 1024)  /* half of it holds one datagram, and what makes it too long */
 #define ANSWERS (4096 * 1024) /* of the kernel's buffer */
 
 struct asker {
