@@ -321,23 +321,6 @@ datagram_bind(const struct sockaddr_any *at, bool only_v6)
 	return fd;
 }
 
-int
-datagram_connect(const struct sockaddr_any *to, const struct sockaddr_any *bind_to)
-{
-	int rc = 0, fd = new_socket(to->sa.sa_family);
-
-	if (fd < 0)
-		return fd;
-	if ((bind_to && bind(fd, &bind_to->sa, bind_to->len) < 0) ||
-	    connect(fd, &to->sa, to->len) < 0)
-		rc = -errno;
-	if (rc < 0) {
-		close(fd);
-		return rc;
-	}
-	return fd;
-}
-
 /* What SO_RCVBUF would make of it, tried elsewhere: it cuts at net.core.rmem_max, and so can make
  * a buffer smaller that somebody with more rights had made. */
 static int

@@ -43,8 +43,6 @@ int datagram_prepare(int fd);
 /* What datagram_bind does to its own, for one that was given to us: where it is bound to every address it is asked to say which
  * one was meant (IP_PKTINFO, IPV6_RECVPKTINFO; on a dual-stack socket both).  Its file status flags stay.  0; -EPROTOTYPE: no
  * datagram socket of IPv4 or IPv6; -EDESTADDRREQ: not bound; -EISCONN: connected to one peer; -errno */
-int datagram_connect(const struct sockaddr_any *, const struct sockaddr_any *bind_to);
-/* A socket as datagram_bind's, connected; bind_to may be NULL */
 size_t datagram_buffer(int fd, size_t wanted);
 /* Raises the socket's receive buffer towards wanted bytes (SO_RCVBUFFORCE, else SO_RCVBUF up to net.core.rmem_max), never down.
  * What it is now, in the kernel's own count. */

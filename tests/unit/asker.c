@@ -15,6 +15,7 @@
 #include "base/fds.h"
 #include "check.h"
 #include "net/datagram.h"
+#include "udp_made.h"
 
 enum { LONG = 30000, BLOCK = DATAGRAM_MAX, MANY = 3000 };
 
@@ -81,7 +82,7 @@ prepare(void)
 	CHECK_INT(fcntl(out_r, F_SETFL, O_NONBLOCK), 0);
 	CHECK_INT(reactor_new(&loop), 0);
 	cfg = (struct asker_config){ .reactor = loop,
-		.fd = datagram_connect(&at, NULL),
+		.fd = udp_client(&at),
 		.in = in_r,
 		.out = out_w,
 		.answers = -1,

@@ -21,6 +21,7 @@
 #include "check.h"
 #include "flow/peer_session_parts.h"
 #include "loop/signals.h"
+#include "udp_made.h"
 #include "wire/record.h"
 
 /* ---- COMMANDs ---- */
@@ -386,10 +387,7 @@ end(void)
 static int
 client_to(struct sockaddr_any to)
 {
-	int fd = datagram_connect(&to, NULL);
-
-	CHECK(fd >= 0);
-	return fd;
+	return udp_client(&to);
 }
 
 static int
