@@ -141,8 +141,8 @@ has_sockets() {
 stay_open_at_exec() {
 	local fd
 
-	for fd in $(find "/proc/${PID[udp]}/fd" -lname 'socket:*'); do
-		grep -q '^flags:.*2......$' "/proc/${PID[udp]}/fdinfo/${fd##*/}" || return 0
+	for fd in "/proc/${PID[udp]}/fd"/*; do
+		[[ $(readlink "$fd") != socket:* ]] || grep -q '^flags:.*2......$' "/proc/${PID[udp]}/fdinfo/${fd##*/}" || return 0
 	done
 	return 1
 }

@@ -4,9 +4,7 @@
     disturb.py [OPTION...] WHOM CA HOST:PORT [CELL...] [-- PROGRAM ARG...]
     disturb.py backend
 
-CELL is CALL:ERRNO,ERRNO... or CALL:ERRNO,ERRNO...@WHEN,WHEN..., as strace has them: 7 is the seventh such call, 5+3 the fifth
-and every third after it.  Without: 1 and, in turn, 7 and 5+3; what is too late to be reached is brought forward.  With --all
-it is many more, unless it says @@WHEN...
+CELL is CALL:ERRNO,ERRNO...[@WHEN,WHEN...], see straced.py.  With --all it is many more places, unless it says @@WHEN...
 WHOM is
 worker:PID, master:PID  PID is the master's.  strace is attached for a cell: what --event says is done, a client sends its
         bytes and gets them back, and pauses.  Then a second one has to be served as if nothing had been.  Without a CELL
@@ -28,10 +26,12 @@ while nothing happens; a cell that is not reached at all.  77: strace may not be
 backend says on standard output where it listens, echoes until TERM (with --http: answers requests), and then for every FAULT
 what a connection that ended as if all were well was missing.
 """
-import argparse, http.client, json, os, random, re, select, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
+import argparse, http.client, json, os, random, re, select, signal, socket, ssl, struct, subprocess, sys, threading, time
+
+sys.dont_write_bytecode = True  # nothing of ours stays in the tree
+from straced import Fault, Gone, Strace, alive, read, run_cells, wait
 
 RESET = struct.pack("ii", 1, 0)
-CALL = re.compile(rb"^(?:\d+ +)?([a-z_0-9]+)\(", re.M)
 QUIET = 0.03  # seconds of a silent connection; who spins makes hundreds of calls in them
 SMALL = 50000
 HARMLESS = "EINTR", "EAGAIN", "ETOOMANYREFS"  # that is to be done once more
@@ -65,23 +65,8 @@ parse.add_argument("whom")
 parse.add_argument("rest", nargs="*")
 
 
-class Fault(Exception):
-    """What must not be."""
-
-
-class Gone(Exception):
-    """A process that has ended meanwhile."""
-
-
 class Cut(Exception):
     """An honest failure."""
-
-
-def wait(what, seconds):
-    end = time.monotonic() + seconds
-    while not (result := what()) and time.monotonic() < end:
-        time.sleep(0.005)
-    return result
 
 
 def eventually(what, complaint):
@@ -92,23 +77,11 @@ def eventually(what, complaint):
 
 # --- processes ---
 
-def alive(pid):
-    return os.path.exists(f"/proc/{pid}/exe")
-
-
 def same_exe(a, b):
     try:
         return os.path.samefile(f"/proc/{a}/exe", f"/proc/{b}/exe")
     except OSError:
         return False
-
-
-def state(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
 
 
 def workers():
@@ -117,56 +90,16 @@ def workers():
         return [int(p) for p in f.read().split() if same_exe(p, master)]
 
 
-def read(path, start=0):
-    with open(path, "rb") as f:
-        f.seek(start)
-        return f.read()
+def strace(inject, **how):
+    return Strace(inject, follow=opt.follow, only=opt.only, **how)
 
 
-class Strace:
-    """Over a running process (pid), or over one that it starts itself (argv)."""
-
-    def __init__(self, inject, pid=None, argv=(), **popen):
-        self.file = tempfile.NamedTemporaryFile(prefix="strace.", dir=".")
-        how = ["strace", "-o", self.file.name, "-e", "signal=none", "-e", f"inject={inject}"]
-        how += ["-f"] * opt.follow + ["-P", opt.only] * bool(opt.only)
-        if not pid:
-            self.process = subprocess.Popen(how + list(argv), start_new_session=True, **popen)
-            return
-        self.process = subprocess.Popen(how + ["-p", str(pid)], stderr=subprocess.PIPE)
-        for line in self.process.stderr:
-            if b"attached" in line:
-                return
-        self.detach()
-        if alive(pid):
-            print(f"strace cannot be attached to {pid}")
-            sys.exit(77)
-        raise Gone
-
-    def calls(self):
-        return len(CALL.findall(read(self.file.name)))
-
-    def injected(self):
-        return read(self.file.name).count(b"(INJECTED)")
-
-    def settle(self, pid):
-        """Until the connections are over, and it waits for something new: who is let go in the middle of an injected call
-        sees another error."""
-        if opt.closed:
-            eventually(lambda: read(opt.closed).count(b": closed: ") >= connections,
-                       "the listener does not hear that a connection is over")
-
-        def still():
-            before = self.calls()
-            time.sleep(0.01)
-            return state(pid) in "SZX" and self.calls() == before
-
-        eventually(still, "it does not come to rest")
-
-    def detach(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait()
-        self.process.stderr.close()
+def settle(trace, pid):
+    """Until the connections are over, and it waits for something new."""
+    if opt.closed:
+        eventually(lambda: read(opt.closed).count(b": closed: ") >= connections,
+                   "the listener does not hear that a connection is over")
+    eventually(lambda: trace.rests(pid), "it does not come to rest")
 
 
 # --- clients ---
@@ -531,7 +464,7 @@ def attached(inject):
     worker = eventually(workers, "there is no worker, and none comes")[-1] if kind != "tool" else master
     disturbed = worker if kind == "worker" else master
     try:
-        trace = Strace(inject, pid=disturbed)
+        trace = strace(inject, pid=disturbed)
     except Gone:  # of what was before, if it may
         if not opt.mortal:
             raise Fault("it is gone") from None
@@ -558,7 +491,7 @@ def attached(inject):
         if opt.event == "restart":  # what was there before has served the client, what comes again is perhaps not there yet
             wait(trace.injected, opt.limit / 2)
         try:
-            trace.settle(disturbed)
+            settle(trace, disturbed)
         finally:
             trace.detach()
     if not alive(master):
@@ -576,29 +509,18 @@ def attached(inject):
     return result, trace
 
 
-def ended(trace):
-    try:
-        status = trace.process.wait(opt.limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(trace.process.pid, signal.SIGKILL)
-        raise Fault("it does not end") from None
-    if status < 0 or status >= 128:
-        raise Fault(f"it was killed: {status}")
-    return status
-
-
 def served(inject):
     with socket.create_server(("127.0.0.1", 0)) as s:
         ours = socket.create_connection(s.getsockname())
         theirs = s.accept()[0]
-    trace = Strace(inject, argv=program, stdin=theirs, stdout=theirs, stderr=log)
+    trace = strace(inject, argv=program, stdin=theirs, stdout=theirs, stderr=log)
     theirs.close()
     result = "whole"
     try:
         (Browser if opt.http else Client)(ours, make_bytes(opt.bytes)).run()
     except Cut as e:
         result = f"cut {e}"
-    status = ended(trace)
+    status = trace.ended(opt.limit)
     if result != "whole" and status == 0:
         raise Fault(f"{result}, and exit status 0")
     return f"{result}, status {status}", trace
@@ -613,7 +535,7 @@ def client(inject):
         os.dup2(20, 7)
         os.close(20)
 
-    trace = Strace(inject, argv=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, close_fds=False,
+    trace = strace(inject, argv=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, close_fds=False,
                    preexec_fn=place)
     ours.close()
     try:
@@ -621,7 +543,7 @@ def client(inject):
     except subprocess.TimeoutExpired:
         os.killpg(trace.process.pid, signal.SIGKILL)
         raise Fault("it does not end") from None
-    status = ended(trace)
+    status = trace.ended(opt.limit)
     if out != data[:len(out)]:
         raise Fault("wrong bytes")
     if status == 0 and len(out) < len(data):
@@ -631,8 +553,8 @@ def client(inject):
 
 def start(inject):
     since = os.path.getsize(opt.log)
-    trace = Strace(inject, argv=program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
-    status = ended(trace)
+    trace = strace(inject, argv=program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+    status = trace.ended(opt.limit)
     said = read(opt.log, since).decode()
     if status != opt.status or not re.search(opt.until.decode(), said):
         raise Fault(f"exit status {status}, and it says: {said}")
@@ -655,26 +577,6 @@ def run_cell(call, error, when):
     if injected:
         print(f"{call} {error} {when}: {result}; {injected} injected, {calls} calls", flush=True)
     return injected > 0
-
-
-def run_cells(spec, turn):
-    call, _, rest = spec.partition(":")
-    errors, at, whens = re.fullmatch("([^@]*)(@*)(.*)", rest).groups()
-    if opt.all and at != "@@":
-        whens = ",".join(ALL)
-    for i, error in enumerate(errors.split(",")):
-        done = set()
-        for when in whens.split(",") if whens else ["1", ("7", "5+3")[(turn + i) % 2]]:
-            n, plus, step = when.partition("+")
-            n = int(n)
-            while (n, step) not in done and not run_cell(call, error, f"{n}{plus}{step}"):
-                done.add((n, step))
-                n //= 2
-                if n == 0:
-                    print(f"{call} {error} {when}: FAULT: there is no such call", flush=True)
-                    faults.append(call)
-                    break
-            done.add((n, step))
 
 
 # --- the backend ---
@@ -770,5 +672,5 @@ cell = {"worker": attached, "master": attached, "tool": attached, "server": serv
 if master and not cells:
     visit(opt.bytes)
 for turn, spec in enumerate(cells):
-    run_cells(spec, turn)
+    faults += run_cells(spec, turn, run_cell, ALL if opt.all else ())
 sys.exit(bool(faults))
