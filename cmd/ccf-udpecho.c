@@ -22,7 +22,7 @@
 
 static const char *id_prefix;
 static int64_t buffer = NOT_GIVEN, hard = NOT_GIVEN, idle = NOT_GIVEN, queue = NOT_GIVEN,
-	       amplification = NOT_GIVEN;
+	       amplification = NOT_GIVEN, starts = NOT_GIVEN;
 static struct rates_config rate;
 static struct opt_list allow_text, deny_text;
 static struct ready ready = { .fd = -1 };
@@ -55,6 +55,8 @@ static const struct opt options[] = {
 	    "datagrams a second taken in all (no limit)" },
 	{ 0, "rate-host", "N", OPT_NUMBER, &rate.host, 1, BUCKET_RATE_MAX, NULL,
 	    "the same from all ports of a host; IPv6: of a /64 (no limit)" },
+	{ 0, "rate-sessions", "N", OPT_NUMBER, &starts, 0, BUCKET_RATE_MAX, NULL,
+	    "sessions begun a second, in all; 0: no limit (1000)" },
 	{ 0, "ready-fd", "N", OPT_NUMBER, &ready.fd, 0, 1 << 20, NULL,
 	    "write a newline there when bound" },
 	{ 0, "receive-buffer", "SIZE", OPT_SIZE, &buffer, 4096, 1 << 30, NULL,
@@ -88,10 +90,12 @@ static void
 drain(void)
 {
 	receivers_stop(&all);
-	if (command)
+	if (command) {
 		peer_sessions_drain(&sessions);
-	else
+	} else {
+		receivers_let_go(&all);
 		tool_end(CCF_OK);
+	}
 }
 
 static void
@@ -115,6 +119,7 @@ say_status(void)
 	char text[ADDR_TEXT_MAX];
 	struct receiver *r;
 
+	receivers_ask_lost(&all);
 	TAILQ_FOREACH(r, &all.list, link)
 		log_event(LOG_L_INFO, NULL, "status", NULL,
 		    "%s: at udp:%s, %u sessions, peak %u, hard %u, begun %" PRIu64
@@ -203,6 +208,7 @@ save(struct text *t)
 {
 	int rc = receivers_save(&all, t);
 
+	tool_control_save(t);
 	return rc == 0 && command ? peer_sessions_save(&sessions, t) : rc;
 }
 
@@ -211,6 +217,8 @@ restore(const struct record *line, char *msg, size_t cap)
 {
 	if (strcmp(line->word, "socket") == 0)
 		return receivers_restore(&all, line, msg, cap);
+	if (strcmp(line->word, "control") == 0)
+		return tool_control_restore(line, msg, cap);
 	if (command)
 		return peer_sessions_restore(&sessions, line, msg, cap);
 	snprintf(msg, cap, "there are sessions, and no COMMAND");
@@ -218,17 +226,15 @@ restore(const struct record *line, char *msg, size_t cap)
 }
 
 static void
-open_control(void)
+let_go(void)
 {
-	tool_control(routes);
+	receivers_let_go(&all);
 }
 
 static void
 renew(void)
 {
-	static const struct renew_ops ops = {
-		.save = save, .leave = tool_control_close, .stay = open_control
-	};
+	static const struct renew_ops ops = { .save = save, .leave = let_go };
 
 	renew_now(&ops);
 }
@@ -249,6 +255,7 @@ check(char **operands, int n)
 	need_command("--idle-timeout", idle);
 	need_command("--max-open-sessions-hard", hard);
 	need_command("--max-queue", queue);
+	need_command("--rate-sessions", starts);
 	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
 		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
 	tool_one_word(operands, n);
@@ -279,6 +286,7 @@ open_all(void)
 		.argv = command,
 		.id_prefix = id_prefix,
 		.idle = idle == NOT_GIVEN ? 60000 : idle,
+		.starts = starts == NOT_GIVEN ? 1000 : starts,
 		.queue = queue == NOT_GIVEN ? QUEUE_MIN : (int)queue,
 		.amplification = amplification == NOT_GIVEN ? 3
 				 : amplification == 0	    ? -1
@@ -371,11 +379,11 @@ main(int argc, char **argv)
 	tool.now = end_now;
 	tool.status = say_status;
 	tool.renew = renew;
+	tool_stay(); /* who sees our names may signal us */
 	if (renew_checks()) {
 		renew_read(restore);
 		renew_checked();
 	}
-	tool_stay(); /* who sees our names may signal us */
 	if (renew_resumes())
 		renew_read(restore);
 	else

@@ -39,6 +39,9 @@ connect_udp_check(const struct addr *target, bool command)
 	if (target->host[0] == '\0')
 		tool_usage("udp::%s: a host to send to is missing, as in udp:127.0.0.1:%s",
 		    target->port, target->port);
+	if (target->port[strspn(target->port, "0")] == '\0')
+		tool_usage(
+		    "%s: port 0 is none to send to: write the port the service has", target->name);
 	if (command && option)
 		tool_usage("%s is about standard input and output: a COMMAND has the socket itself",
 		    option);

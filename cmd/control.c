@@ -1,6 +1,7 @@
 #include "cmd/control.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,14 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "cmd/tool.h"
+#include "net/socket.h"
+#include "wire/record.h"
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
 
 static struct control control;
+static struct handoff_bound crossed = { .fd = -1 }; /* it came with us, and is not served yet */
+static uid_t crossed_user;
 static struct task drain_task;
 
 /* ---- what all have ---- */
@@ -180,6 +185,57 @@ control_elsewhere(struct control_call *call, const char *who)
 	    tool.name, who);
 }
 
+/* ---- USR2 ---- */
+
+void
+tool_control_save(struct text *t)
+{
+	const struct handoff_bound *b = &control.bound;
+
+	if (!control.cfg.reactor)
+		return;
+	record_begin(t, "control");
+	record_number(t, "fd", b->fd);
+	record_text(t, "path", b->path);
+	record_number(t, "dev", (int64_t)b->dev);
+	record_number(t, "ino", (int64_t)b->ino);
+	record_number(t, "user", (int64_t)control.cfg.peer_user);
+	record_end(t);
+}
+
+int
+tool_control_restore(const struct record *r, char *msg, size_t cap)
+{
+	struct handoff_bound b = { .fd = -1 };
+	int64_t fd, dev, ino, user;
+	const char *path = record_get(r, "path");
+
+	if (record_get_number(r, "fd", 3, INT_MAX, &fd) < 0 ||
+	    record_get_number(r, "dev", INT64_MIN, INT64_MAX, &dev) < 0 ||
+	    record_get_number(r, "ino", INT64_MIN, INT64_MAX, &ino) < 0 ||
+	    record_get_number(r, "user", 0, (uid_t)-1, &user) < 0 || !path ||
+	    strlcpy(b.path, path, sizeof(b.path)) >= sizeof(b.path)) {
+		snprintf(msg, cap, "a field is missing or out of range");
+		return CCF_SYSTEM;
+	}
+	if (!tool.control_path || crossed.fd != -1) {
+		snprintf(msg, cap,
+		    crossed.fd == -1 ? "there is one, and no --control" : "there are two");
+		return CCF_SYSTEM;
+	}
+	b.fd = (int)fd;
+	b.dev = (dev_t)dev;
+	b.ino = (ino_t)ino;
+	if (socket_family(b.fd) != AF_UNIX || socket_kind(b.fd) != SOCK_STREAM ||
+	    !socket_listens(b.fd)) {
+		snprintf(msg, cap, "descriptor %d is no Unix socket that listens", b.fd);
+		return CCF_SYSTEM;
+	}
+	crossed = b;
+	crossed_user = (uid_t)user;
+	return 0;
+}
+
 /* ---- life ---- */
 
 void
@@ -194,6 +250,18 @@ control_may(bool stays, const char *how)
 		    sizeof(control.bound.path) - 1);
 }
 
+static void
+open_here(struct control_config *cfg)
+{
+	char msg[512];
+	int rc;
+
+	tool_socket(&cfg->socket_mode, &cfg->socket_group, &cfg->peer_user);
+	rc = control_open(&control, cfg, msg, sizeof(msg));
+	if (rc < 0)
+		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+}
+
 void
 tool_control(const struct control_route *own)
 {
@@ -201,9 +269,7 @@ tool_control(const struct control_route *own)
 		.reactor = tool.reactor, .path = tool.control_path, .tool = tool.name
 	};
 	struct control_route *all;
-	char msg[512];
 	size_t n = 0;
-	int rc;
 
 	if (!tool.control_path)
 		return;
@@ -216,15 +282,19 @@ tool_control(const struct control_route *own)
 	memcpy(all + 1, own, n * sizeof(*all));
 	memcpy(all + 1 + n, shared + 1, (SHARED - 1) * sizeof(*all));
 	cfg.route = all;
-	tool_socket(&cfg.socket_mode, &cfg.socket_group, &cfg.peer_user);
-	rc = control_open(&control, &cfg, msg, sizeof(msg));
-	if (rc < 0)
-		tool_die(rc == -EADDRINUSE ? CCF_BIND : CCF_SYSTEM, "%s", msg);
+	if (crossed.fd == -1) {
+		open_here(&cfg);
+		return;
+	}
+	cfg.peer_user = crossed_user;
+	control_adopt(&control, &cfg, &crossed);
+	crossed.fd = -1;
 }
 
 void
 tool_control_close(void)
 {
+	handoff_unbind(&crossed);
 	if (!control.cfg.reactor || control.pid != getpid()) /* a worker's master's */
 		return;
 	reactor_drop(tool.reactor, &drain_task);

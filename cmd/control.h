@@ -7,12 +7,18 @@
 #include "base/text.h"
 #include "flow/control.h"
 
+struct record;
+
 void control_may(bool stays, const char *how);
 /* Exits 2 where --control is given and the tool does not stay; how says what makes it stay. */
 void tool_control(const struct control_route *own);
 /* Opens the socket of --control (nothing without it) with --socket-mode, --socket-group and --peer-user; exits where that cannot
  * be done.  After tool_reactor and tool_stay, before the tool says that it is ready.  tool.hup NULL: there is nothing to reload;
  * tool.level: for what else has a log level.  own: ends with a NULL method. */
+int tool_control_restore(const struct record *, char *msg, size_t cap);
+/* At USR2 (cmd/renew): takes over what tool_control_save has written, the word of whose line is "control": 0, or an exit status and
+ * msg.  tool_control then serves that socket, and neither binds nor looks anybody up. */
+void tool_control_save(struct text *); /* nothing where there is no control socket */
 void tool_control_close(void);
 /* In tool.leave: the socket's file, the clients, what waits for an answer (it must not be answered any more).  Legal always. */
 

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fds.h"
@@ -55,31 +57,48 @@ put_addresses(FILE *f, const struct ready_name *list, size_t n)
 	fputs("\n}\n", f);
 }
 
+static _Noreturn void
+cannot_write(const struct ready *r, int error)
+{
+	tool_die(
+	    CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file, strerror(error));
+}
+
+/* A device, a pipe, or a link (/dev/stdout): nobody wants it replaced. */
+static bool
+is_special(const char *file)
+{
+	struct stat st;
+
+	return lstat(file, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 void
 ready_addresses(const struct ready *r, const struct ready_name *list, size_t n)
 {
+	bool bad, in_place = r->address_file && is_special(r->address_file);
 	char temp[4096];
 	FILE *f;
-	int bad;
 
 	if (!r->address_file)
 		return;
 	if (snprintf(temp, sizeof(temp), "%s.%ld", r->address_file, (long)getpid()) >=
 	    (int)sizeof(temp))
 		tool_usage("--address-file: the name is too long");
-	(void)unlink(temp);
-	f = fopen(temp, "wxe");
+	if (!in_place)
+		(void)unlink(temp);
+	f = in_place ? fopen(r->address_file, "we") : fopen(temp, "wxe");
 	if (!f)
-		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
-		    strerror(errno));
+		cannot_write(r, errno);
 	put_addresses(f, list, n);
 	bad = ferror(f);
-	if (fclose(f) != 0 || bad || rename(temp, r->address_file) == -1) {
+	bad |= fclose(f) != 0;
+	if (bad || (!in_place && rename(temp, r->address_file) == -1)) {
 		int err = errno;
 
-		unlink(temp);
-		tool_die(CCF_SYSTEM, "--address-file %s: cannot write it: %s", r->address_file,
-		    strerror(err));
+		if (!in_place)
+			unlink(temp);
+		cannot_write(r, err);
 	}
 }
 

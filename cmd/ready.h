@@ -21,7 +21,8 @@ struct ready_name { /* an interface; both borrowed */
 	const struct sockaddr_any *local;
 };
 
-void ready_addresses(const struct ready *, const struct ready_name *, size_t n); /* writes the file, by rename; exits on failure */
+void ready_addresses(const struct ready *, const struct ready_name *, size_t n);
+/* Writes the file, by rename; a device, a pipe or a symbolic link as it stands.  Exits on failure */
 void ready_say(const struct ready *);			    /* the newline, and READY=1 */
 
 #endif

@@ -255,8 +255,6 @@ replace(void)
 			renew.ops->leave();
 		rc = become(&state, fd, "");
 		close(fd);
-		if (renew.ops->stay)
-			renew.ops->stay();
 	}
 	text_free(&state);
 	return rc;

@@ -17,8 +17,7 @@ struct text;
 struct renew_ops {
 	int (*save)(struct text *); /* appends the tool's lines: what stands there as fd=N crosses the exec.  0 or -errno.  Called
 				     * for the check, and again just before the exec, at the end of a turn */
-	void (*leave)(void);	    /* just before the exec: what does not cross it goes (files of ours); may be NULL */
-	void (*stay)(void);	    /* the exec failed after leave(): make it again; may be NULL */
+	void (*leave)(void);	    /* just before the exec, which may yet fail: what does not cross it goes; may be NULL */
 };
 
 void renew_prepare(char **argv); /* first thing in main: remembers the arguments and where the program file is (argv[0], PATH) */
@@ -26,7 +25,7 @@ bool renew_resumes(void);	 /* we were exec'd by renew_now, or check for one: sta
 bool renew_checks(void);	 /* only to check: bind, open, start nothing; read the state, and exit 0 (renew_checked) */
 void renew_read(int (*line)(const struct record *, char *msg, size_t cap));
 /* Calls line() for each line that is not renew's own: 0, or an exit status and msg.  Exits where one is refused or cannot be
- * read.  After tool_log_level, and, but for the check, tool_stay; renew_prepare has taken its variable out of the environment.
+ * read.  After tool_log_level and tool_stay; renew_prepare has taken its variable out of the environment.
  * Also takes over what renew saved of itself: the descriptor limit that COMMANDs get back (tool.found), the figures
  * (base/metrics) if their layout is the same, and the log level (the check says warnings and errors only, and has no tool.leave).
  * Descriptors become close-on-exec again.  Children that ended in between are reaped in the loop's first turn. */

@@ -3,7 +3,7 @@
 _ccf_udpecho() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i words='--ipv4 --ipv6 --help --log --quiet --trace --verbose --version
 		--address-file --allow --amplification --control --deny --drain-timeout --id-prefix --idle-timeout
-		--max-open-sessions-hard --max-queue --rate --rate-all --rate-host --ready-fd --receive-buffer
+		--max-open-sessions-hard --max-queue --rate --rate-all --rate-host --rate-sessions --ready-fd --receive-buffer
 		--peer-user --socket-group --socket-mode'
 
 	for ((i = 1; i < COMP_CWORD; i++)); do

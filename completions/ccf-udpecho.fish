@@ -25,5 +25,6 @@ complete -c ccf-udpecho -l max-queue -x -d 'of a peer, waiting for its COMMAND (
 complete -c ccf-udpecho -l rate -x -d 'datagrams a second of a peer'
 complete -c ccf-udpecho -l rate-all -x -d 'datagrams a second in all'
 complete -c ccf-udpecho -l rate-host -x -d 'datagrams a second of a host'
+complete -c ccf-udpecho -l rate-sessions -x -d 'sessions begun a second'
 complete -c ccf-udpecho -l ready-fd -x -d 'write a newline there when bound'
 complete -c ccf-udpecho -l receive-buffer -x -d 'of each interface (4M)'

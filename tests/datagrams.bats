@@ -378,7 +378,7 @@ refused_usage() {
 }
 
 @test "options about datagrams are refused without udp:, and with a COMMAND" {
-	local option
+	local option at
 
 	for option in '--datagram-size 10' '--window 10' '--answers 10' '--answer-timeout 10s'; do
 		# shellcheck disable=SC2086
@@ -391,5 +391,8 @@ refused_usage() {
 	refused_usage '--datagram-size 65508: must be from 1 to 65507' --datagram-size 65508 udp:127.0.0.1:9
 	refused_usage '--window 0: must be from 1' --window 0 udp:127.0.0.1:9
 	refused_usage 'udp::9: a host to send to is missing, as in udp:127.0.0.1:9' udp::9
+	for at in udp:127.0.0.1:0 udp:localhost:00 'udp:[::1]:0'; do
+		refused_usage "$at: port 0 is none to send to: write the port the service has " "$at"
+	done
 	refused_usage 'host and port are one word: write udp:127.0.0.1:9' udp:127.0.0.1 9
 }

@@ -101,6 +101,25 @@ more_lines() {
 	[ "$(echo dir*)" = dir ]
 }
 
+@test "an address file that is a pipe, a link or a device is not replaced by one" {
+	local reader
+
+	mkfifo fifo
+	cat fifo >came 3>&- &
+	reader=$!
+	ln -s target link
+	spawn lst ccf-listen --ready-fd 9 --address-file fifo rpc=127.0.0.1:0 -- cat
+	wait "$reader"
+	[ -p fifo ]
+	[[ $(address came rpc) =~ ^127\.0\.0\.1:[1-9][0-9]*$ ]]
+	spawn other ccf-listen --ready-fd 9 --address-file link rpc=127.0.0.1:0 -- cat
+	[ -L link ]
+	[[ $(address target rpc) =~ ^127\.0\.0\.1:[1-9][0-9]*$ ]]
+	expect_status 1 ccf-listen --address-file /dev/full rpc=127.0.0.1:0 -- cat
+	[[ $output == *"--address-file /dev/full: cannot write it: No space left"* ]]
+	[ -c /dev/full ]
+}
+
 @test "--ready-fd gets one newline when the ports are bound, and nothing more comes" {
 	make_pipe ready_r ready_w
 	KEEP_FDS=$ready_w spawn lst ccf-listen --ready-fd "$ready_w" --address-file a.json --to link rpc=127.0.0.1:0

@@ -168,9 +168,9 @@ hears() {
 	await_line "$1.out" "^$2 got [0-9]*: $4\$"
 }
 
-# state LINE...: a ccf-udpecho that is told to go on from these lines.
+# state LINE...: a ccf-udpecho (with OPTIONS) that is told to go on from these lines.
 state() {
-	python3 - "$@" <<-'END'
+	OPTIONS=${OPTIONS-} python3 - "$@" <<-'END'
 		import fcntl, os, sys
 		fd = os.memfd_create("state", os.MFD_ALLOW_SEALING)
 		os.write(fd, "".join(line + "\n" for line in sys.argv[1:]).encode())
@@ -178,7 +178,7 @@ state() {
 		    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 		os.set_inheritable(fd, True)
 		os.environ["CCF_RENEW"] = str(fd)
-		os.execvp("ccf-udpecho", ["ccf-udpecho", "e=127.0.0.1:0"])
+		os.execvp("ccf-udpecho", ["ccf-udpecho", *os.environ["OPTIONS"].split(), "e=127.0.0.1:0"])
 	END
 }
 
@@ -323,6 +323,108 @@ HEAD='ccf-renew version=1 tool=ccf-udpecho from=0 soft=1024 hard=1024 level=2'
 	answered
 }
 
+# --- the control socket ---
+
+# on_control: a client that has connected to it, and says nothing; it ends when it is cut.
+on_control() {
+	spawn held python3 -c 'import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("udp.ctl")
+print("connected", flush=True)
+s.recv(1)'
+	await_line held.out connected
+}
+
+@test "the control socket is never away: who connects between the two is answered by the new one, who had connected is cut" {
+	local file
+
+	serving e=127.0.0.1:0
+	file=$(stat -c %d:%i udp.ctl)
+	replaced
+	renewed
+	on_control
+	eventually has_sockets 3
+	mkfifo hold.real
+	holding
+	usr2
+	eventually test -e came.real
+	ends_with 0 held
+	spawn curl curl -v --max-time "$LIMIT" --unix-socket udp.ctl http://localhost/metrics
+	await_line curl.log 'Connected to'
+	echo go >hold.real
+	ends_with 0 curl
+	grep -q '^ccfnet_datagrams_total' curl.out
+	[ "$(stat -c %d:%i udp.ctl)" = "$file" ]
+	stop udp
+	[ "$ended" = 0 ]
+	[ ! -e udp.ctl ]
+}
+
+@test "the directory of the control socket is gone, or another file is in its place: all goes on, and the file is left alone" {
+	serving e=127.0.0.1:0 -- ./counts
+	talker peer
+	hears peer 1 one '1 one'
+	rm udp.ctl
+	echo mine >udp.ctl
+	replaced
+	usr2
+	said 1 ' renewed: '
+	runs bin/ccf-udpecho
+	hears peer 1 two '2 two'
+	stop udp
+	[ "$ended" = 0 ]
+	[ "$(<udp.ctl)" = mine ]
+	stop peer
+	rm -r udp.log a.json udp.ctl peer.*
+
+	mkdir dir
+	spawn udp bin/ccf-udpecho --ready-fd 9 --address-file a.json --control dir/udp.ctl e=127.0.0.1:0 -- ./counts
+	at_e
+	talker peer
+	hears peer 1 one '1 one'
+	rm -r dir
+	replaced
+	usr2
+	said 1 ' renewed: '
+	runs bin/ccf-udpecho
+	hears peer 1 two '2 two'
+	eventually has_sockets 3
+	stop udp
+	[ "$ended" = 0 ]
+}
+
+@test "at the limit of descriptors it goes on as the new program with one to spare, and as the old one with none" {
+	local n
+
+	serving --peer-user 0 e=127.0.0.1:0 -- ./counts
+	talker peer
+	hears peer 1 one '1 one'
+	hears peer 2 one '1 one'
+	up udp
+	eventually has_sockets 4
+	n=$(fd_count udp)
+	[ ! -e "/proc/${PID[udp]}/fd/$n" ]		# they are 0 to n - 1
+	prlimit --pid "${PID[udp]}" --nofile=$((n + 1)):$((n + 1))
+	replaced
+	renewed
+	hears peer 1 two '2 two'
+	hears peer 2 two '2 two'
+	eventually has_sockets 4
+	on_control
+	eventually has_sockets 5
+	usr2
+	said 1 'does not take over \(Too many open files\)'
+	hears peer 1 three '3 three'
+	hears peer 2 three '3 three'
+	stop held
+	renewed
+	hears peer 1 four '4 four'
+	rows udp 'map(.id) == ["e#1", "e#2"]'
+	stop udp
+	[ "$ended" = 0 ]
+	[ ! -e udp.ctl ]
+}
+
 # --- which program ---
 
 @test "it is looked for where it was found: in PATH, by a link that leads elsewhere by now, from a relative path" {
@@ -395,8 +497,11 @@ HEAD='ccf-renew version=1 tool=ccf-udpecho from=0 soft=1024 hard=1024 level=2'
 	grep -q 'ccf-udpecho: error: .*nonsense' udp.log
 }
 
-@test "one that passed the check and cannot be run then: the control socket is there again, and all goes on" {
+@test "one that passed the check and cannot be run then: the control socket is the same, and all goes on" {
+	local file
+
 	serving e=127.0.0.1:0 -- ./counts
+	file=$(stat -c %d:%i:%a udp.ctl)
 	talker peer
 	hears peer 1 one '1 one'
 	holding 'os.chmod(sys.argv[0], 0o644)'
@@ -405,7 +510,7 @@ HEAD='ccf-renew version=1 tool=ccf-udpecho from=0 soft=1024 hard=1024 level=2'
 	up udp
 	hears peer 1 two '2 two'
 	rows udp 'map(.id) == ["e#1"]'
-	[ "$(stat -c %a udp.ctl)" = 600 ]
+	[ "$(stat -c %d:%i:%a udp.ctl)" = "$file" ]
 }
 
 @test "a check that says nothing in 5 s is ended, with all it has started, and all goes on" {
@@ -595,6 +700,12 @@ under_way() {
 	refuses_state 'the state: socket: descriptor 1 is not open' "$HEAD" 'socket fd=1 name=e'
 	refuses_state 'the state: socket: .' "$HEAD" 'socket name=e'
 	refuses_state 'the state: session: descriptor 77 is not open' "$HEAD" 'session fd=77'
+	refuses_state 'the state: control: descriptor 77 is not open' "$HEAD" 'control fd=77'
+	refuses_state 'the state: control: a field is missing or out of range' "$HEAD" 'control path=c dev=1 ino=1 user=0'
+	refuses_state 'the state: control: there is one, and no --control' "$HEAD" 'control fd=3 path=c dev=1 ino=1 user=0'
+	OPTIONS='--control c'
+	refuses_state 'the state: control: descriptor 3 is no Unix socket that listens' "$HEAD" 'control fd=3 path=c dev=1 ino=1 user=0'
+	refuses_state 'the state: control: a field is missing or out of range' "$HEAD" "control fd=3 path=$(printf '%0108d' 0) dev=1 ino=1 user=0"
 	expect_status 2 state "$HEAD" session
 	expect_status 2 state "$HEAD" nonsense
 }

@@ -26,8 +26,8 @@ static const char *const metric_results[] = { "ok", "failed" };
 static const char *const metric_errors[] = { "parsing", "request-payload-too-large",
 	"request-header-too-large" };
 static const char *const metric_drops[] = { "queue-full", "rate", "rate-host", "rate-all",
-	"hard-cap", "too-large", "empty", "denied", "loop", "amplification", "send-full",
-	"send-failed", "no-descriptors", "cannot-run", "draining", "kernel", "other" };
+	"rate-sessions", "hard-cap", "too-large", "empty", "denied", "loop", "amplification",
+	"send-full", "send-failed", "no-descriptors", "cannot-run", "draining", "kernel", "other" };
 static const char *const metric_levels[] = { "error", "warn", "info", "debug" };
 /* clang-format off */
 static const char *const metric_reasons[] = { /* the most frequent first: a word is looked up at each close */

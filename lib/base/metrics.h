@@ -16,8 +16,8 @@ struct text;
  *	results		ok failed
  *	errors		parsing request-payload-too-large request-header-too-large
  *	directions	in out
- *	drops		too-large empty denied rate rate-host rate-all loop hard-cap queue-full amplification send-full
- *			send-failed no-descriptors cannot-run draining kernel other
+ *	drops		too-large empty denied rate rate-host rate-all rate-sessions loop hard-cap queue-full amplification
+ *			send-full send-failed no-descriptors cannot-run draining kernel other
  *	levels		error warn info debug */
 #define METRICS_COUNTERS(X) \
 	X(TAKEN, "ccfnet_connections_taken", "", metric_one, "Connections taken from a source.") \

@@ -432,7 +432,7 @@ int
 asker_new(struct asker **ret, const struct asker_config *cfg)
 {
 	struct asker *a = calloc(1, sizeof(*a));
-	int rc = a ? datagrams_new(&a->batch) : -ENOMEM;
+	int rc = a ? datagrams_new(&a->batch, false) : -ENOMEM;
 
 	if (rc == 0)
 		rc = stream_new(cfg->in, cfg->out, false, &a->io);
@@ -447,7 +447,7 @@ asker_new(struct asker **ret, const struct asker_config *cfg)
 	a->timer.fire = late;
 	a->begin.run = begin;
 	allow_fragments(cfg->fd);
-	(void)datagram_buffer(cfg->fd, ANSWERS);
+	(void)datagram_buffer(cfg->fd, DATAGRAM_IN, ANSWERS);
 	reactor_watch(cfg->reactor, &a->in, cfg->in, in_ready);
 	reactor_watch(cfg->reactor, &a->out, cfg->out, out_ready);
 	reactor_watch(cfg->reactor, &a->sock, cfg->fd, sock_ready);

@@ -513,6 +513,13 @@ control_init(struct control *of, const struct control_config *cfg)
 		.handler = &control_handler };
 }
 
+static void
+control_listen(struct control *of)
+{
+	reactor_watch(of->cfg.reactor, &of->watch, of->bound.fd, control_ready);
+	reactor_want(of->cfg.reactor, &of->watch, WATCH_READ);
+}
+
 int
 control_open(struct control *of, const struct control_config *cfg, char *msg, size_t cap)
 {
@@ -528,9 +535,17 @@ control_open(struct control *of, const struct control_config *cfg, char *msg, si
 				      : strerror(-rc));
 		return rc;
 	}
-	reactor_watch(cfg->reactor, &of->watch, of->bound.fd, control_ready);
-	reactor_want(cfg->reactor, &of->watch, WATCH_READ);
+	control_listen(of);
 	return 0;
+}
+
+void
+control_adopt(
+    struct control *of, const struct control_config *cfg, const struct handoff_bound *bound)
+{
+	control_init(of, cfg);
+	of->bound = *bound;
+	control_listen(of);
 }
 
 void

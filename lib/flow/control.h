@@ -67,6 +67,8 @@ struct control {
 };
 
 int control_open(struct control *, const struct control_config *, char *msg, size_t cap); /* 0; -errno, msg says it */
+void control_adopt(struct control *, const struct control_config *, const struct handoff_bound *);
+/* The same with a socket that is bound, and listens, already: its fd is taken; cfg's path, mode and group do not matter. */
 void control_close(struct control *);
 /* The socket's file, all clients, all calls: what is still under way for one must not answer any more.  Legal on a zeroed one. */
 void control_reply(struct control_call *, unsigned status, const char *type, struct text *body);

@@ -28,7 +28,7 @@
 #include "flow/peer_session_parts.h"
 
 #define LAST_MS	     100 /* a COMMAND that ends its socket by ending itself is reaped in this time */
-#define QUEUED_LEAST 512 /* what the kernel counts for a datagram at least */
+#define LAST_BATCHES 64	 /* of what a COMMAND that is gone has left */
 #define BIT(n)	     (1u << (n))
 
 static struct peer_session *
@@ -123,6 +123,10 @@ peer_session_enter(struct peer_session *s, enum peer_session_state to)
 	}
 	all->n_leaving += to == SESSION_LEAVING;
 	all->n_leaving -= was == SESSION_LEAVING;
+	s->from->leaving += to == SESSION_LEAVING;
+	s->from->leaving -= was == SESSION_LEAVING;
+	s->from->closing += to == SESSION_CLOSING;
+	s->from->closing -= was == SESSION_CLOSING;
 	if (to != SESSION_CLOSING)
 		(void)reactor_timer(all->cfg.reactor, &s->last, CLOCK_NEVER);
 	if (to == SESSION_GONE)
@@ -207,6 +211,12 @@ settle(struct peer_sessions *all)
 
 /* ---- from the COMMAND to the peer ---- */
 
+static uint64_t
+cost(const struct datagram *d)
+{
+	return d->len > 0 ? d->len : 1;
+}
+
 /* Until the peer has shown itself it gets little: its address may be a victim's. */
 static bool
 session_may_say(struct peer_session *s, const struct datagram *d, uint64_t out)
@@ -219,7 +229,7 @@ session_may_say(struct peer_session *s, const struct datagram *d, uint64_t out)
 		receiver_drop(s->from, d, "too-large");
 		return false;
 	}
-	if (s->shown || times < 0 || out + d->len <= s->in * (uint64_t)times)
+	if (s->shown || times < 0 || out + cost(d) <= s->in * (uint64_t)times)
 		return true;
 	receiver_drop(s->from, d, "amplification");
 	if (log_admit(&class, now(s->all)))
@@ -230,13 +240,15 @@ session_may_say(struct peer_session *s, const struct datagram *d, uint64_t out)
 	return false;
 }
 
-/* out: with them.  Where the kernel refused some of them it counts too many. */
+/* charged: with them.  Where the kernel refused some of them it counts too many, as out does. */
 static void
-session_say(struct peer_session *s, struct datagram *const *d, unsigned n, uint64_t out)
+session_say(struct peer_session *s, struct datagram *const *d, unsigned n, uint64_t charged)
 {
 	if (receiver_send(s->from, d, n, false) == 0)
 		return;
-	s->out = out;
+	s->charged = charged;
+	for (unsigned i = 0; i < n; i++)
+		s->out += d[i]->len;
 	s->answered = true;
 	peers_heard(&s->from->peers, &s->peer, now(s->all));
 }
@@ -248,7 +260,7 @@ static int
 session_hear(struct peer_session *s)
 {
 	struct datagram *out[DATAGRAM_BATCH];
-	uint64_t said = s->out;
+	uint64_t said = s->charged;
 	unsigned n_out = 0;
 	int i, n = datagrams_recv(s->all->batch, s->fd);
 
@@ -266,7 +278,7 @@ session_hear(struct peer_session *s)
 		d->ifindex = s->to.ifindex;
 		if (!session_may_say(s, d, said))
 			continue;
-		said += d->len;
+		said += cost(d);
 		out[n_out++] = d;
 	}
 	if (n_out > 0)
@@ -274,14 +286,11 @@ session_hear(struct peer_session *s)
 	return i < n ? -EPIPE : n;
 }
 
-/* The COMMAND is gone, or nearly.  No more than its socket can have held: who inherited it from the
- * COMMAND may go on. */
+/* The COMMAND is gone, or nearly.  Who inherited its socket may go on for ever. */
 static void
 session_last_words(struct peer_session *s)
 {
-	int batches = s->all->cfg.queue / QUEUED_LEAST / DATAGRAM_BATCH + 2;
-
-	while (batches-- > 0 && session_hear(s) > 0)
+	for (int i = 0; i < LAST_BATCHES && session_hear(s) > 0; i++)
 		;
 }
 
@@ -442,7 +451,7 @@ peer_sessions_open(struct peer_sessions *all, const struct peer_sessions_config 
 {
 	struct datagrams *batch;
 
-	if (datagrams_new(&batch) < 0)
+	if (datagrams_new(&batch, false) < 0)
 		return -ENOMEM;
 	*all = (struct peer_sessions){ .cfg = *cfg, .batch = batch, .timer.fire = sessions_due };
 	if (all->cfg.grace == 0)

@@ -4,8 +4,8 @@
  * back gets a new one.  The peer is its address and port, and ours that it asked.
  * - the queue of a peer is the kernel's, between us and its COMMAND: bounded in bytes; what does not fit is dropped;
  * - an empty datagram is not delivered (it would read as the end), only counted; an empty one of the COMMAND's is sent;
- * - until a peer has shown that it gets our answers (a second datagram after the first of them), it is sent at most amplification
- *   bytes for each of its own (RFC 9000, section 8.1): its address may be a victim's. */
+ * - until a second datagram of a peer has come after our first answer, it is sent at most amplification bytes for each of its own
+ *   (RFC 9000, section 8.1): its address may be a victim's.  An empty datagram is a byte there. */
 #ifndef FLOW_PEER_SESSION_H
 #define FLOW_PEER_SESSION_H
 
@@ -24,6 +24,7 @@ struct peer_sessions_config {
 	const char *id_prefix; /* NULL, or what stands before NAME#N with a slash */
 	int64_t idle;	       /* ms without a datagram either way; -1: none */
 	int64_t grace;	       /* ms; 0: PEER_GRACE_MS */
+	int64_t starts;	       /* sessions begun a second; 0: no limit.  Those who have one shall not starve for newcomers */
 	int queue;	       /* bytes, as the kernel counts them, that may wait for a COMMAND */
 	int64_t amplification; /* bytes out for each in to a peer that has not shown itself; -1: no limit */
 	struct receivers *receivers; /* where they come from: their admission, peers and next_id are ours to use */
@@ -38,7 +39,8 @@ struct peer_sessions {
 	TAILQ_HEAD(, peer_session) open;    /* those with a peer */
 	TAILQ_HEAD(, peer_session) leaving; /* those whose session is over and whose COMMAND is not, the longest waited for first */
 	unsigned n_open, n_leaving; /* a newcomer is also refused while as many are leaving as the cap allows open.  Without those
-				     * whose socket ended just now: most of them exit */
+				     * whose socket ended just now: most of them exit, and a few more may be */
+	struct bucket starts;
 	struct timer timer; /* the next of them to be idle, or out of grace */
 	struct datagrams *batch; /* what a COMMAND says */
 	bool draining;

@@ -15,6 +15,8 @@
 #include "flow/peer_session_parts.h"
 #include "flow/room.h"
 
+#define CLOSING_SPARE 16 /* that have closed their socket, and may be gone already */
+
 extern char **environ;
 
 /* 0; -errno, and nothing is open. */
@@ -173,7 +175,40 @@ tell_full(const struct peer_sessions *all, struct receiver *r, const struct data
 		log_event(LOG_L_INFO, &who, "capped", NULL,
 		    "%s: dropped: the COMMANDs of %u sessions that are over have not exited "
 		    "(--max-open-sessions-hard)",
-		    r->name, all->n_leaving);
+		    r->name, r->leaving + r->closing);
+}
+
+/* Also of processes: those of sessions that are over are no more than those of the others. */
+static bool
+is_full(const struct receiver *r)
+{
+	unsigned hard = r->caps.hard;
+
+	return admission_full(&r->caps) ||
+	       (hard && (r->leaving >= hard || r->leaving + r->closing >= hard + CLOSING_SPARE));
+}
+
+static bool
+may_start(struct peer_sessions *all, const struct receiver *r, const struct datagram *d)
+{
+	static struct log_class class = { .name = "datagrams above --rate-sessions" };
+	char text[ADDR_TEXT_MAX];
+	struct log_who who = {
+		.iface = r->name,
+		.peer = addr_text(&d->peer, text, sizeof(text)),
+	};
+	int64_t rate = all->cfg.starts, now_us = clock_us();
+
+	if (rate == 0)
+		return true;
+	if (bucket_has(&all->starts, rate, now_us)) {
+		bucket_take(&all->starts, rate, now_us);
+		return true;
+	}
+	if (log_admit(&class, reactor_now(all->cfg.reactor)))
+		log_event(LOG_L_INFO, &who, "dropped", NULL, "%s: dropped: above --rate-sessions",
+		    r->name);
+	return false;
 }
 
 void
@@ -184,12 +219,14 @@ peer_session_newcomer(struct peer_sessions *all, struct receiver *r, const struc
 
 	if (d->len == 0)
 		dropped = "empty";
-	else if (admission_full(&r->caps) || (r->caps.hard && all->n_leaving >= r->caps.hard)) {
+	else if (is_full(r)) {
 		r->caps.refused++;
 		metric_add(METRIC_REFUSED, "hard-cap", 1);
 		tell_full(all, r, d);
 		dropped = "hard-cap";
-	} else
+	} else if (!may_start(all, r, d))
+		dropped = "rate-sessions";
+	else
 		dropped = session_new(all, r, d, key);
 	if (dropped)
 		receiver_drop(r, d, dropped);

@@ -25,6 +25,7 @@ struct peer_session {
 	struct child child;
 	struct tell tell;
 	uint64_t in, out;     /* bytes */
+	uint64_t charged;     /* of out; an empty datagram counts as one byte */
 	bool answered, shown; /* something was sent to the peer; a datagram of its own came after that */
 	bool pressed;	      /* the COMMAND got a TERM */
 	int64_t due;	      /* without a slot: when it is pressed harder */

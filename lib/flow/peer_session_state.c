@@ -143,6 +143,7 @@ save_one(const struct peer_session *s, struct text *t)
 		record_bytes(t, "remote", &s->to.peer.ss, s->to.peer.len);
 		record_bytes(t, "local", &s->to.local, sizeof(s->to.local));
 		record_number(t, "ifindex", s->to.ifindex);
+		record_number(t, "charged", (int64_t)s->charged);
 		record_number(t, "answered", s->answered);
 		record_number(t, "shown", s->shown);
 		record_number(t, "draining", s->state == SESSION_DRAINING);
@@ -235,6 +236,7 @@ restore_open(struct peer_session *s, const struct record *line, const char **wro
 	bool draining = number(line, "draining", 1, wrong);
 	int64_t seen = number(line, "seen", INT64_MAX, wrong);
 
+	s->charged = (uint64_t)number(line, "charged", INT64_MAX, wrong);
 	s->answered = number(line, "answered", 1, wrong);
 	s->shown = number(line, "shown", 1, wrong);
 	s->fd = (int)number(line, "fd", INT_MAX, wrong);

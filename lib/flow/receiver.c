@@ -97,43 +97,26 @@ is_one(const struct sockaddr_any *a)
 	return !IN_MULTICAST(v4) && v4 != INADDR_BROADCAST && v4 != INADDR_ANY;
 }
 
-static bool
-is_loopback(const struct in6_addr *ip)
-{
-	return IN6_IS_ADDR_LOOPBACK(ip) || (IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr[12] == 127);
-}
-
-/* Whether one of our own sockets could have sent it, or is what it claims to be from.  One that is
- * bound to every address sends from those that are asked. */
+/* Whether a socket of ours sent it, or is what it claims to be from.  One that answers whatever
+ * comes may have a twin elsewhere, at the same port, that does so too. */
 static bool
 is_ours(const struct receiver *r, const struct datagram *d, uint16_t port)
 {
-	struct in6_addr from, asked, at;
 	const struct receiver *o;
 
-	TAILQ_FOREACH(o, &r->all->list, link) {
-		if (addr_port(&o->local) != port)
-			continue;
-		from = ip_of(&d->peer);
-		at = ip_of(&o->local);
-		if (IN6_ARE_ADDR_EQUAL(&from, &at))
-			return true;
-		asked = IN6_IS_ADDR_UNSPECIFIED(&d->local) ? ip_of(&r->local) : d->local;
-		if (addr_any_host(&o->local) &&
-		    (IN6_ARE_ADDR_EQUAL(&from, &asked) || is_loopback(&from)))
-			return true;
-	}
+	TAILQ_FOREACH(o, &r->all->list, link)
+		if (addr_port(&o->local) == port)
+			return r->all->cfg.answers_all || socket_is_here(&d->peer);
 	return false;
 }
 
-/* echo, daytime, qotd, chargen and time answer whatever comes, as we do (RFC 862 to 868). */
+/* From echo, daytime, qotd, chargen or time, which answer whatever comes (RFC 862 to 868). */
 static bool
-goes_round(const struct datagram *d, uint16_t port)
+answers_back(uint16_t port)
 {
-	static const uint64_t answer_all =
-	    1ull << 7 | 1ull << 13 | 1ull << 17 | 1ull << 19 | 1ull << 37;
+	static const uint64_t such = 1ull << 7 | 1ull << 13 | 1ull << 17 | 1ull << 19 | 1ull << 37;
 
-	return d->to_many || (port < 64 && (answer_all >> port & 1));
+	return port < 64 && (such >> port & 1);
 }
 
 /* NULL: it may come in.  The rates are asked last: they count. */
@@ -148,8 +131,8 @@ refused(struct receiver *r, const struct datagram *d, int64_t now_us)
 	if ((cfg->n_allow || cfg->n_deny) &&
 	    !cidr_admits(cfg->allow, cfg->n_allow, cfg->deny, cfg->n_deny, &d->peer))
 		return "denied";
-	if (port == 0 || !is_one(&d->peer) || is_ours(r, d, port) ||
-	    (cfg->answers_all && goes_round(d, port)))
+	if (port == 0 || d->to_many || !is_one(&d->peer) || answers_back(port) ||
+	    is_ours(r, d, port))
 		return "loop";
 	return now_us ? rates_take(&r->all->rates, d, now_us) : NULL;
 }
@@ -219,19 +202,30 @@ send_some(struct receiver *r, struct datagram *const *d, unsigned n, unsigned *w
 unsigned
 receiver_send(struct receiver *r, struct datagram *const *d, unsigned n, bool keep)
 {
+	struct reactor *reactor = r->all->cfg.reactor;
 	unsigned went = 0, at = 0;
 
 	if (r->kept_n == 0) /* else they go first */
 		at = send_some(r, d, n, &went);
+	keep = keep && at < n && r->kept_n == 0 &&
+	       reactor_timer(reactor, &r->rest, reactor_now(reactor) + r->all->cfg.patience) == 0;
 	for (; at < n; at++)
 		if (keep && r->kept_n < DATAGRAM_BATCH)
 			r->kept[r->kept_n++] = d[at];
 		else
 			drop(r, d[at], "send-full", 0);
-	if (r->kept_n > 0)
+	if (keep)
 		receiver_enter(
 		    r, r->state == RECEIVER_STOPPED ? RECEIVER_STOPPED : RECEIVER_SENDING);
 	return went;
+}
+
+static void
+kept_over(struct receiver *r)
+{
+	r->kept_at = r->kept_n = 0;
+	(void)reactor_timer(r->all->cfg.reactor, &r->rest, CLOCK_NEVER);
+	receiver_enter(r, r->state == RECEIVER_SENDING ? RECEIVER_READING : r->state);
 }
 
 static void
@@ -242,8 +236,15 @@ send_kept(struct receiver *r)
 	r->kept_at += send_some(r, r->kept + r->kept_at, r->kept_n - r->kept_at, &went);
 	if (r->kept_at < r->kept_n)
 		return;
-	r->kept_at = r->kept_n = 0;
-	receiver_enter(r, r->state == RECEIVER_SENDING ? RECEIVER_READING : r->state);
+	kept_over(r);
+}
+
+static void
+drop_kept(struct receiver *r)
+{
+	while (r->kept_at < r->kept_n)
+		drop(r, r->kept[r->kept_at++], "send-full", 0);
+	kept_over(r);
 }
 
 /* ---- receiving ---- */
@@ -289,12 +290,16 @@ receiver_failed(struct receiver *r, int error)
 		receiver_enter(r, RECEIVER_RESTING);
 }
 
+/* What waits for peers who are not there (their addresses were invented) fills a socket for
+ * seconds: those who are there shall not wait for it. */
 static void
 receiver_rested(struct timer *t)
 {
 	struct receiver *r = (struct receiver *)((char *)t - offsetof(struct receiver, rest));
 
-	if (r->state == RECEIVER_RESTING)
+	if (r->kept_n > 0)
+		drop_kept(r);
+	else if (r->state == RECEIVER_RESTING)
 		receiver_enter(r, RECEIVER_READING);
 }
 
@@ -342,6 +347,8 @@ void
 receivers_init(struct receivers *all, const struct receivers_config *cfg)
 {
 	*all = (struct receivers){ .cfg = *cfg };
+	if (cfg->patience == 0)
+		all->cfg.patience = RECEIVER_PATIENCE_MS;
 	TAILQ_INIT(&all->list);
 	rates_open(&all->rates, &cfg->rate);
 }
@@ -351,7 +358,7 @@ receiver_new(struct receivers *all, int fd, const char *name)
 {
 	struct receiver *r = calloc(1, sizeof(*r));
 
-	if (!r || datagrams_new(&r->batch) < 0) {
+	if (!r || datagrams_new(&r->batch, true) < 0) {
 		free(r);
 		close(fd);
 		return NULL;
@@ -392,6 +399,18 @@ receivers_stop(struct receivers *all)
 	all->stopped = true;
 	TAILQ_FOREACH(r, &all->list, link)
 		receiver_enter(r, RECEIVER_STOPPED);
+}
+
+void
+receivers_let_go(struct receivers *all)
+{
+	struct receiver *r;
+
+	TAILQ_FOREACH(r, &all->list, link)
+		if (r->kept_n > 0) {
+			send_kept(r);
+			drop_kept(r);
+		}
 }
 
 void

@@ -1,7 +1,10 @@
 /* flow/receiver - UDP interfaces: bind, receive in batches, admit, give to the sink.  The counterpart of flow/acceptor where there
  * are no connections.  What the sink sees has passed --allow, --deny and the rates, is whole, and came from somebody who can be
  * answered; everything else is counted (ccfnet_datagrams_dropped) and summed up in the log.
- * A socket whose sending side is full is not read until it takes what it was given: so an echo never loses what it read. */
+ * Two that answer each other could go on for ever: dropped (loop) is what comes from a service that answers everything (RFC 862 to
+ * 868: ports 7, 13, 17, 19, 37), or seems to come from ourselves, and what was sent to a broadcast or multicast address.
+ * A socket whose sending side is full is not read for a moment, so that a burst of answers gets through; then they are
+ * dropped, for they may be for hosts that were invented, and a socket waits seconds for each of these to be found. */
 #ifndef FLOW_RECEIVER_H
 #define FLOW_RECEIVER_H
 
@@ -17,6 +20,8 @@
 struct record;
 struct text;
 
+#define RECEIVER_PATIENCE_MS 20
+
 struct receiver;
 
 struct receivers_config {
@@ -24,12 +29,12 @@ struct receivers_config {
 	const struct cidr *allow, *deny; /* borrowed for good */
 	size_t n_allow, n_deny;
 	struct rates_config rate;
-	size_t buffer; /* bytes of receive buffer wanted of the kernel, each interface */
+	size_t buffer; /* bytes of receive buffer wanted of the kernel, each interface; twice that for what is sent */
 	bool asked;    /* by the user: he is told if it is less */
 	unsigned hard; /* cap on sessions of each interface, for its admission; 0: none */
-	bool answers_all; /* the sink answers whatever comes: what another such service sent (RFC 862 to 868: ports 7, 13, 17,
-			   * 19, 37), and what was sent to a broadcast or multicast address is dropped (loop), so that two of
-			   * them cannot keep each other busy for ever.  What seems to come from ourselves always is */
+	int64_t patience; /* ms that a full socket is waited for; 0: RECEIVER_PATIENCE_MS */
+	bool answers_all; /* the sink answers whatever comes: what comes from the port of an interface of ours, wherever from, is
+			   * dropped (loop), for a twin would answer our answer */
 	void (*take)(void *arg, struct receiver *, struct datagram *const *, unsigned n);
 	/* n >= 1, in the order in which they came.  Borrowed for the call, but what receiver_send keeps. */
 	void (*trace)(void *arg, struct receiver *, const struct datagram *, const char *what);
@@ -59,6 +64,7 @@ struct receiver { /* one interface */
 	struct admission caps; /* of the sink's sessions */
 	struct peers peers;    /* the sink's sessions */
 	uint64_t next_id;      /* of the sink's sessions */
+	unsigned closing, leaving; /* the sink's: sessions whose place is free, and their COMMAND is not known to have ended */
 	bool told_full;	       /* the sink's: since one of them ended it was said that there is no room for more */
 	uint32_t lost;	       /* datagram_lost when it was last asked */
 	TAILQ_ENTRY(receiver) link;
@@ -78,12 +84,14 @@ int receivers_bind(struct receivers *, const struct addr *, int family, char *ms
 int receivers_inherit(struct receivers *, int fd, const char *name, char *msg, size_t cap); /* takes fd, in any case; as above */
 void receivers_start(struct receivers *);
 void receivers_stop(struct receivers *); /* nothing is read any more; sends still work.  Legal twice */
+void receivers_let_go(struct receivers *); /* before an end or an exec: what is kept goes now, or is dropped */
 void receivers_close(struct receivers *); /* frees all; legal on a zeroed one.  The sink's sessions must be gone */
 unsigned receiver_send(struct receiver *, struct datagram *const *, unsigned n, bool keep);
 /* Counts (out, dropped) and skips those that the kernel refuses.  How many went.  The socket full: keep: the rest (of this
- * receiver's own batch, n <= DATAGRAM_BATCH) goes out when it can, and no more is read until then; else they are dropped
- * (send-full).  In state SENDING everything that is not kept is dropped the same way. */
+ * receiver's own batch, n <= DATAGRAM_BATCH) goes out when it can, but is dropped after a moment, and no more is read until then;
+ * else they are dropped (send-full).  In state SENDING everything that is not kept is dropped the same way. */
 void receiver_drop(struct receiver *, const struct datagram *, const char *reason); /* counts and traces what the sink leaves */
+void receivers_ask_lost(struct receivers *); /* counts what the kernel lost until now (dropped: kernel) */
 void receivers_metrics(struct receivers *, struct text *); /* datagrams, bytes, dropped: with what the kernel lost until now */
 
 /* across an exec (cmd/renew): a line "socket fd=N name=... next_id=N accepted=N refused=N peak=N lost=N" each */

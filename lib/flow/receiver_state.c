@@ -41,6 +41,8 @@ unfit(int fd, int error)
 					      : "is a socket, but not a UDP one";
 }
 
+/* Answers wait in the socket until their way is found, those to invented hosts as long as to
+ * others. */
 static void
 ask_buffer(struct receiver *r)
 {
@@ -48,7 +50,8 @@ ask_buffer(struct receiver *r)
 
 	if (!wanted)
 		return;
-	got = datagram_buffer(r->fd, wanted);
+	(void)datagram_buffer(r->fd, DATAGRAM_OUT, 2 * wanted);
+	got = datagram_buffer(r->fd, DATAGRAM_IN, wanted);
 	if (got < wanted && r->all->cfg.asked)
 		log_say(LOG_L_INFO,
 		    "%s: the kernel gives a receive buffer of %zu bytes, not %zu: a burst may be "
@@ -303,10 +306,8 @@ receivers_restore(struct receivers *all, const struct record *rec, char *msg, si
 /* ---- GET /metrics ---- */
 
 void
-receivers_metrics(struct receivers *all, struct text *t)
+receivers_ask_lost(struct receivers *all)
 {
-	static const enum metric which[] = { METRIC_DATAGRAMS, METRIC_DATAGRAM_BYTES, METRIC_DROPS,
-		METRIC_LINES };
 	struct receiver *r;
 
 	TAILQ_FOREACH(r, &all->list, link) {
@@ -315,5 +316,14 @@ receivers_metrics(struct receivers *all, struct text *t)
 		metric_add(METRIC_DROPS, "kernel", lost - r->lost);
 		r->lost = lost;
 	}
+}
+
+void
+receivers_metrics(struct receivers *all, struct text *t)
+{
+	static const enum metric which[] = { METRIC_DATAGRAMS, METRIC_DATAGRAM_BYTES, METRIC_DROPS,
+		METRIC_LINES };
+
+	receivers_ask_lost(all);
 	metrics_print(t, metrics_here(), which, sizeof(which) / sizeof(which[0]));
 }

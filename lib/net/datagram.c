@@ -44,7 +44,7 @@ struct datagrams {
 };
 
 int
-datagrams_new(struct datagrams **ret)
+datagrams_new(struct datagrams **ret, bool told)
 {
 	struct datagrams *b = aligned_alloc(_Alignof(struct datagrams), sizeof(*b));
 
@@ -58,8 +58,8 @@ datagrams_new(struct datagrams **ret)
 			.msg_namelen = sizeof(b->at[i].peer.ss),
 			.msg_iov = &b->iov[i],
 			.msg_iovlen = 1,
-			.msg_control = &b->told[i],
-			.msg_controllen = sizeof(b->told[i]),
+			.msg_control = told ? &b->told[i] : NULL,
+			.msg_controllen = told ? sizeof(b->told[i]) : 0,
 		};
 	}
 	*ret = b;
@@ -139,7 +139,7 @@ take(struct datagram *d, struct mmsghdr *msg)
 	if (m->msg_controllen > 0)
 		read_told(d, m);
 	m->msg_namelen = sizeof(d->peer.ss);
-	m->msg_controllen = sizeof(union told);
+	m->msg_controllen = m->msg_control ? sizeof(union told) : 0;
 }
 
 int
@@ -321,10 +321,10 @@ datagram_bind(const struct sockaddr_any *at, bool only_v6)
 	return fd;
 }
 
-/* What SO_RCVBUF would make of it, tried elsewhere: it cuts at net.core.rmem_max, and so can make
- * a buffer smaller that somebody with more rights had made. */
+/* What the plain option would make of it, tried elsewhere: it cuts at the system's limit, and so
+ * can make a buffer smaller that somebody with more rights had made. */
 static int
-buffer_allowed(int wanted)
+buffer_allowed(int option, int wanted)
 {
 	int got = 0, fd = new_socket(AF_INET);
 
@@ -332,23 +332,27 @@ buffer_allowed(int wanted)
 		fd = new_socket(AF_INET6);
 	if (fd < 0)
 		return 0;
-	if (set(fd, SOL_SOCKET, SO_RCVBUF, wanted) == 0)
-		got = get(fd, SO_RCVBUF);
+	if (set(fd, SOL_SOCKET, option, wanted) == 0)
+		got = get(fd, option);
 	close(fd);
 	return got;
 }
 
 size_t
-datagram_buffer(int fd, size_t wanted)
+datagram_buffer(int fd, enum datagram_way way, size_t wanted)
 {
-	int is = get(fd, SO_RCVBUF);
+	static const int plain[] = { [DATAGRAM_IN] = SO_RCVBUF, [DATAGRAM_OUT] = SO_SNDBUF },
+			 force[] = {
+				 [DATAGRAM_IN] = SO_RCVBUFFORCE, [DATAGRAM_OUT] = SO_SNDBUFFORCE
+			 };
+	int is = get(fd, plain[way]);
 	/* The kernel counts twice what it is asked for. */
 	int value = wanted < INT_MAX / 2 ? (int)wanted : INT_MAX / 2;
 
-	if (value > is / 2 && set(fd, SOL_SOCKET, SO_RCVBUFFORCE, value) < 0 &&
-	    buffer_allowed(value) > is)
-		(void)set(fd, SOL_SOCKET, SO_RCVBUF, value);
-	return (size_t)get(fd, SO_RCVBUF);
+	if (value > is / 2 && set(fd, SOL_SOCKET, force[way], value) < 0 &&
+	    buffer_allowed(plain[way], value) > is)
+		(void)set(fd, SOL_SOCKET, plain[way], value);
+	return (size_t)get(fd, plain[way]);
 }
 
 uint32_t

@@ -26,7 +26,9 @@ struct datagram {
 
 struct datagrams; /* the memory of a batch: touched only as far as datagrams were long */
 
-int datagrams_new(struct datagrams **ret); /* 0 or -ENOMEM */
+int datagrams_new(struct datagrams **ret, bool told);
+/* told: with what the kernel says beside the bytes (local, ifindex, to_many); else that is thrown away, and with it every
+ * descriptor that somebody sends over a Unix socket.  0 or -ENOMEM */
 void datagrams_free(struct datagrams *);   /* NULL too */
 struct datagram *datagrams_at(struct datagrams *, unsigned i); /* i < what datagrams_recv gave.  May be changed (as for a reply) */
 int datagrams_recv(struct datagrams *, int fd);
@@ -43,8 +45,10 @@ int datagram_prepare(int fd);
 /* What datagram_bind does to its own, for one that was given to us: where it is bound to every address it is asked to say which
  * one was meant (IP_PKTINFO, IPV6_RECVPKTINFO; on a dual-stack socket both).  Its file status flags stay.  0; -EPROTOTYPE: no
  * datagram socket of IPv4 or IPv6; -EDESTADDRREQ: not bound; -EISCONN: connected to one peer; -errno */
-size_t datagram_buffer(int fd, size_t wanted);
-/* Raises the socket's receive buffer towards wanted bytes (SO_RCVBUFFORCE, else SO_RCVBUF up to net.core.rmem_max), never down.
+enum datagram_way { DATAGRAM_IN, DATAGRAM_OUT };
+size_t datagram_buffer(int fd, enum datagram_way, size_t wanted);
+/* Raises the socket's buffer that way towards wanted bytes (SO_RCVBUFFORCE, SO_SNDBUFFORCE; else up to net.core.rmem_max or
+ * wmem_max), never down.
  * What it is now, in the kernel's own count. */
 uint32_t datagram_lost(int fd); /* datagrams the kernel dropped because the buffer was full, ever (SO_MEMINFO; wraps); 0: unknown */
 

@@ -159,6 +159,23 @@ socket_listen(int fd, int backlog)
 	return listen(fd, backlog) < 0 ? -errno : 0;
 }
 
+bool
+socket_is_here(const struct sockaddr_any *at)
+{
+	struct sockaddr_any any_port = *at;
+	int fd = socket(at->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool is;
+
+	if (at->sa.sa_family == AF_INET6)
+		any_port.in6.sin6_port = 0;
+	else
+		any_port.in.sin_port = 0;
+	is = fd >= 0 && bind(fd, &any_port.sa, at->len) == 0;
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
 int
 socket_refuse(int fd)
 {

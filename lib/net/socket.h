@@ -26,6 +26,7 @@ int socket_kind(int fd);     /* SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM, or -err
 int socket_family(int fd);   /* AF_*, or -errno */
 int socket_local(int fd, struct sockaddr_any *);
 int socket_peer(int fd, struct sockaddr_any *);
+bool socket_is_here(const struct sockaddr_any *); /* an IP address of this host, whatever its port: one can bind to it */
 int socket_describe(int fd, struct env *);
 /* PROTO=TCP, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT (v4-mapped as IPv4), or the same with UDP; PROTO=UNIX
  * for AF_UNIX.  Other TCP* and UDP* go.  -ENOTCONN: the client has gone already, its side is left out. */

@@ -61,7 +61,7 @@ udp(struct sockaddr_any *at)
 	fd = datagram_bind(&a, false);
 	at->len = sizeof(at->ss);
 	CHECK_INT(getsockname(fd, &at->sa, &at->len), 0);
-	(void)datagram_buffer(fd, 4 << 20);
+	(void)datagram_buffer(fd, DATAGRAM_IN, 4 << 20);
 	return fd;
 }
 

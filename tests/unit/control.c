@@ -476,6 +476,47 @@ CASE(the_socket_is_ours_alone_and_a_stale_one_is_taken)
 	end();
 }
 
+/* As by an exec: who served it before is gone, but for the socket. */
+static void
+adopt(void)
+{
+	struct control_config cfg = control.cfg;
+	struct handoff_bound bound = control.bound;
+
+	reactor_free(loop);
+	CHECK_INT(reactor_new(&loop), 0);
+	cfg.reactor = loop;
+	memset(&control, 0x55, sizeof(control));
+	control_adopt(&control, &cfg, &bound);
+}
+
+CASE(a_socket_that_was_bound_before_is_served_and_its_file_goes_if_it_is_still_that)
+{
+	struct stat before, after;
+	struct client c;
+	int fd;
+
+	begin();
+	CHECK_INT(lstat(path, &before), 0);
+	c = dial();
+	adopt();
+	CHECK(strstr(ask(&c, "GET / HTTP/1.0\r\n\r\n", "root"), "200 OK"));
+	close(c.fd);
+	CHECK_INT(lstat(path, &after), 0);
+	CHECK(before.st_dev == after.st_dev && before.st_ino == after.st_ino);
+	end();
+
+	begin();
+	CHECK_INT(unlink(path), 0);
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	CHECK(fd >= 0);
+	close(fd);
+	adopt();
+	control_close(&control);
+	CHECK_INT(unlink(path), 0); /* it is not ours */
+	reactor_free(loop);
+}
+
 CASE(who_is_not_us_is_turned_away)
 {
 	struct client c;
@@ -525,6 +566,7 @@ main(void)
 	    RUN(an_answer_may_come_later_or_to_nobody),
 	    RUN(so_many_clients_and_the_next_one_waits),
 	    RUN(the_socket_is_ours_alone_and_a_stale_one_is_taken),
+	    RUN(a_socket_that_was_bound_before_is_served_and_its_file_goes_if_it_is_still_that),
 	    RUN(who_is_not_us_is_turned_away),
 	    { 0 },
 	});

@@ -227,7 +227,7 @@ CASE(two_hundred_keep_order_and_bytes)
 	int fd = bound("127.0.0.1:0"), client[3], seen = 0, n;
 	char elsewhere[1] = "";
 
-	CHECK(datagram_buffer(fd, 1 << 20) >= 1 << 18);
+	CHECK(datagram_buffer(fd, DATAGRAM_IN, 1 << 20) >= 1 << 18);
 	for (int i = 0; i < 3; i++)
 		client[i] = client_of(fd, "127.0.0.1");
 	send_numbered(client, 200);
@@ -578,13 +578,13 @@ CASE(the_receive_buffer_only_grows)
 	size_t is;
 
 	CHECK_INT(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
-	CHECK_INT(datagram_buffer(fd, 0), 10000);
-	CHECK_INT(datagram_buffer(fd, 4000), 10000);
-	CHECK_INT(datagram_buffer(fd, 8000), 16000);
-	is = datagram_buffer(fd, (size_t)-1); /* as much as we may have */
+	CHECK_INT(datagram_buffer(fd, DATAGRAM_IN, 0), 10000);
+	CHECK_INT(datagram_buffer(fd, DATAGRAM_IN, 4000), 10000);
+	CHECK_INT(datagram_buffer(fd, DATAGRAM_IN, 8000), 16000);
+	is = datagram_buffer(fd, DATAGRAM_IN, (size_t)-1); /* as much as we may have */
 	CHECK(is > 16000);
-	CHECK_INT(datagram_buffer(fd, 20000), is);
-	CHECK_INT(datagram_buffer(-1, 1), 0);
+	CHECK_INT(datagram_buffer(fd, DATAGRAM_IN, 20000), is);
+	CHECK_INT(datagram_buffer(-1, DATAGRAM_IN, 1), 0);
 	close(fd);
 }
 
@@ -597,7 +597,7 @@ CASE(a_buffer_that_more_rights_made_stays)
 		SKIP("not root");
 	}
 	CHECK_INT(seteuid(65534), 0);
-	CHECK_INT(datagram_buffer(fd, (size_t)large + 4096), 2 * (size_t)large);
+	CHECK_INT(datagram_buffer(fd, DATAGRAM_IN, (size_t)large + 4096), 2 * (size_t)large);
 	CHECK_INT(seteuid(0), 0);
 	close(fd);
 }
@@ -607,7 +607,7 @@ main(void)
 {
 	int failed;
 
-	if (datagrams_new(&batch) < 0)
+	if (datagrams_new(&batch, true) < 0)
 		return 1;
 	failed = check_main((struct check_case[]){
 	    RUN(every_size_over_ipv4),

@@ -97,6 +97,8 @@ begin(const struct receivers_config *with)
 	log_set_level(LOG_L_ERROR);
 	CHECK_INT(reactor_new(&loop), 0);
 	cfg.reactor = loop;
+	if (!cfg.patience)
+		cfg.patience = 60000;
 	if (!cfg.take) {
 		cfg.take = echo_take;
 		cfg.answers_all = true;
@@ -529,24 +531,12 @@ take_all(void *arg, struct receiver *r, struct datagram *const *d, unsigned n)
 		memcpy(last_bytes, d[n - 1]->bytes, last_len);
 }
 
-CASE(a_broadcast_is_not_answered_and_a_session_gets_it)
+CASE(what_was_sent_to_many_is_not_taken)
 {
 	struct receivers_config cfg = { .take = take_all, .arg = &taken };
 	struct sockaddr_any to;
 	struct receiver *r;
 	int fd;
-
-	begin(NULL);
-	r = open_at("0.0.0.0:0");
-	receivers_start(&all);
-	fd = client("127.0.0.1");
-	to = at("127.255.255.255", addr_port(&r->local));
-	ask(fd, &to, "all", 3);
-	serve(1);
-	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
-	CHECK(silent(fd));
-	close(fd);
-	finish();
 
 	taken = 0;
 	begin(&cfg);
@@ -556,14 +546,50 @@ CASE(a_broadcast_is_not_answered_and_a_session_gets_it)
 	to = at("127.255.255.255", addr_port(&r->local));
 	ask(fd, &to, "all", 3);
 	serve(1);
-	CHECK_INT(counted(METRIC_DROPS, NULL), 0);
+	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
+	to = at("127.0.0.1", addr_port(&r->local));
+	ask(fd, &to, "one", 3);
+	serve(2);
 	CHECK_INT(taken, 1);
 	CHECK_INT(last_len, 3);
-	to = at("127.0.0.1", addr_port(&r->local));
-	ask(r->fd, &to, "us", 2);
+	close(fd);
+	finish();
+}
+
+CASE(what_comes_from_ourselves_is_not_taken_and_an_echo_does_not_answer_a_twin)
+{
+	struct receivers_config cfg = { .take = take_all, .arg = &taken };
+	struct sockaddr_any to;
+	struct receiver *r;
+	int fd;
+
+	taken = 0;
+	begin(&cfg);
+	r = open_at("127.0.0.1:0");
+	receivers_start(&all);
+	ask(r->fd, &r->local, "us", 2);
+	serve(1);
+	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
+	to = at("127.0.0.2", addr_port(&r->local));
+	fd = datagram_bind(&to, true); /* an address of ours, too: who would tell? */
+	ask(fd, &r->local, "?", 1);
 	serve(2);
-	CHECK_INT(counted(METRIC_DROPS, "loop"), 1); /* that nobody gets */
-	CHECK_INT(taken, 1);
+	CHECK_INT(counted(METRIC_DROPS, "loop"), 2);
+	CHECK_INT(taken, 0);
+	CHECK(!socket_is_here(&(struct sockaddr_any){ .len = sizeof(to.in),
+	    .in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201) } }));
+	close(fd);
+	finish();
+
+	begin(NULL);
+	r = open_at("127.0.0.1:0");
+	receivers_start(&all);
+	to = at("127.0.0.2", addr_port(&r->local));
+	fd = datagram_bind(&to, true);
+	ask(fd, &r->local, "?", 1);
+	serve(1);
+	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
+	CHECK(silent(fd));
 	close(fd);
 	finish();
 }
@@ -585,7 +611,6 @@ forge(int raw, uint16_t from_port, const struct sockaddr_any *to)
 CASE(the_ports_of_those_who_answer_everything_are_not_answered)
 {
 	static const uint16_t ports[] = { 0, 7, 13, 17, 19, 37 };
-	struct receivers_config cfg = { .take = take_all, .arg = &taken };
 	int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_UDP);
 	struct receiver *r;
 
@@ -605,16 +630,6 @@ CASE(the_ports_of_those_who_answer_everything_are_not_answered)
 	CHECK_INT(counted(METRIC_DATAGRAMS, "out"), 2);
 	finish();
 
-	taken = 0;
-	begin(&cfg); /* who decides himself what he answers gets them, if they can be answered */
-	r = open_at("127.0.0.1:0");
-	receivers_start(&all);
-	for (unsigned i = 0; i < 6; i++)
-		forge(raw, ports[i], &r->local);
-	serve(6);
-	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
-	CHECK_INT(taken, 5);
-	finish();
 	close(raw);
 }
 
@@ -680,6 +695,40 @@ CASE(a_full_socket_is_not_read_and_what_was_read_goes_out_in_order)
 	CHECK(numbers(fd, 17, 63));
 	CHECK_INT(counted(METRIC_DATAGRAMS, "out"), 80);
 	CHECK_INT(counted(METRIC_DROPS, NULL), 0);
+	close(fd);
+	finish();
+}
+
+CASE(a_socket_that_stays_full_is_not_waited_for)
+{
+	struct receivers_config cfg = { .patience = 5 };
+	struct receiver *r;
+	int fd;
+
+	begin(&cfg);
+	r = open_at("127.0.0.1:0");
+	receivers_start(&all);
+	fd = client("127.0.0.1");
+	pile_up(fd, r, &r->local, 0, 3);
+	send_room = 1;
+	serve(3);
+	CHECK_INT(r->state, RECEIVER_SENDING);
+	while (r->state == RECEIVER_SENDING)
+		CHECK_INT(reactor_turn(loop, -1), 0);
+	CHECK_INT(r->state, RECEIVER_READING);
+	CHECK_INT(counted(METRIC_DROPS, "send-full"), 2);
+	pile_up(fd, r, &r->local, 3, 2);
+	send_room = -1;
+	serve(5);
+	CHECK(numbers(fd, 0, 1));
+	CHECK(numbers(fd, 3, 2));
+	pile_up(fd, r, &r->local, 5, 5);
+	send_room = 0;
+	serve(10);
+	send_room = 2;
+	receivers_let_go(&all); /* at the end */
+	CHECK(numbers(fd, 5, 2));
+	CHECK_INT(counted(METRIC_DROPS, "send-full"), 5);
 	close(fd);
 	finish();
 }
@@ -1279,10 +1328,12 @@ main(void)
 	    RUN(a_batch_is_one_call_and_four_are_a_turn),
 	    RUN(one_that_is_too_large_is_counted_and_never_echoed_short),
 	    RUN(allow_and_deny_say_who_comes_in), RUN(what_comes_from_ourselves_is_dropped),
-	    RUN(a_broadcast_is_not_answered_and_a_session_gets_it),
+	    RUN(what_was_sent_to_many_is_not_taken),
+	    RUN(what_comes_from_ourselves_is_not_taken_and_an_echo_does_not_answer_a_twin),
 	    RUN(the_ports_of_those_who_answer_everything_are_not_answered),
 	    RUN(of_a_burst_as_many_as_the_rate_allows_are_answered),
 	    RUN(a_full_socket_is_not_read_and_what_was_read_goes_out_in_order),
+	    RUN(a_socket_that_stays_full_is_not_waited_for),
 	    RUN(what_is_not_to_be_kept_is_dropped_while_the_socket_is_full),
 	    RUN(one_that_cannot_be_sent_keeps_no_other_back),
 	    RUN(nothing_is_read_before_the_start_nor_after_the_stop),
