@@ -433,6 +433,74 @@ from_where() {
 	counted udp $((IN + 1)) $((OUT + 1)) rate=1
 }
 
+# bats test_tags=root
+@test "what seems to come from another address of ours goes round nowhere, over IPv6 neither, nor with a COMMAND that echoes" {
+	local command near
+
+	two_hosts
+	near=("${INSIDE[@]}")
+	for command in '' '-- cat'; do
+		# shellcheck disable=SC2086
+		echoing echo=:0 $command
+		INSIDE=("${FAR[@]}")
+		peer spoof fd07::2 "$PORT" 1 0 --from "[fd07::1]:$PORT"
+		peer spoof fe80::2%far "$PORT" 1 0 --from "[fe80::1]:$PORT"
+		peer spoof fd07::1 "$PORT" 1 0 --from "[fe80::2]:$PORT"
+		peer rounds fd07::2 "$PORT" 5	# they come behind them
+		INSIDE=("${near[@]}")
+		counted udp 8 5 loop=3
+		stop udp
+	done
+}
+
+# bats test_tags=root
+@test "two echos at the same port of two hosts: one invented datagram has no answer that the other could answer" {
+	local near
+
+	two_hosts
+	near=("${INSIDE[@]}")
+	echoing echo=:7777
+	spawn twin "${FAR[@]}" ccf-udpecho --control twin.ctl --ready-fd 9 "echo=:$PORT"
+	INSIDE=("${FAR[@]}")
+	peer spoof 10.7.0.1 "$PORT" 1 0 --from "10.7.0.8:$PORT"
+	peer spoof fd07::1 "$PORT" 1 0 --from "[fd07::8]:$PORT"
+	peer rounds 10.7.0.1 "$PORT" 2
+	INSIDE=("${near[@]}")
+	peer rounds 10.7.0.8 "$PORT" 2
+	counted udp 4 2 loop=2
+	counted twin 2 2
+}
+
+# bats test_tags=root
+@test "answers to hosts of our own network that were invented keep back nobody else's" {
+	local near
+
+	requires root		# others may have no larger buffer
+	two_hosts
+	near=("${INSIDE[@]}")
+	echoing echo=10.7.0.1:0
+	INSIDE=("${FAR[@]}")
+	peer rounds "$HOST" "$PORT" 1
+	spawn flood "${FAR[@]}" python3 "$HERE/peer/udp.py" spoof "$HOST" "$PORT" 600 2 --of 10.7.0.128/26 \
+	    --text "$(head -c 1400 /dev/zero | tr '\0' x)"
+	eventually more_than 100	# more than a socket of the usual size may have on its way
+	peer burst "$HOST" "$PORT" 50 --over 1 --between 40 50
+	ends_with 0 flood
+}
+
+# bats test_tags=root
+@test "a way out that stays full is not waited for: what was to go is dropped and counted" {
+	two_hosts
+	echoing --receive-buffer 64k echo=10.7.0.1:0	# and no more than usual for what is sent
+	INSIDE=("${FAR[@]}")
+	peer spoof "$HOST" "$PORT" 300 0.5 --of 10.7.0.128/26 --text "$(head -c 1400 /dev/zero | tr '\0' x)"
+	eventually has_dropped send-full
+}
+
+has_dropped() {
+	[ "$(figure udp "ccfnet_datagrams_dropped_total{reason=\"$1\"}" || echo 0)" -gt 0 ]
+}
+
 # --- whom it answers, and how often ---
 
 @test "--allow and --deny: others are dropped and counted, and IPv4 at a dual-stack socket counts as IPv4" {

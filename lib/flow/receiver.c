@@ -14,9 +14,10 @@
 #include "base/metrics.h"
 #include "net/socket.h"
 
-#define TURN	 4   /* batches before others get their turn */
-#define RETRY_MS 200 /* reading failed */
-#define BIT(n)	 (1u << (n))
+#define TURN	  4	/* batches before others get their turn */
+#define RETRY_MS  200	/* reading failed */
+#define BY_CHANCE 32768 /* the first port that clients are given (ip_local_port_range) */
+#define BIT(n)	  (1u << (n))
 
 /* ---- what is left out ---- */
 
@@ -97,16 +98,26 @@ is_one(const struct sockaddr_any *a)
 	return !IN_MULTICAST(v4) && v4 != INADDR_BROADCAST && v4 != INADDR_ANY;
 }
 
+static bool
+sends_from(const struct receiver *r, const struct sockaddr_any *at)
+{
+	struct in6_addr is = ip_of(&r->local), from = ip_of(at);
+
+	return addr_any_host(&r->local) ? socket_is_here(at) : IN6_ARE_ADDR_EQUAL(&is, &from);
+}
+
 /* Whether a socket of ours sent it, or is what it claims to be from.  One that answers whatever
- * comes may have a twin elsewhere, at the same port, that does so too. */
+ * comes may have a twin elsewhere, at the same port, that does so too; but a port that is given out
+ * by chance may be a client's. */
 static bool
 is_ours(const struct receiver *r, const struct datagram *d, uint16_t port)
 {
 	const struct receiver *o;
 
 	TAILQ_FOREACH(o, &r->all->list, link)
-		if (addr_port(&o->local) == port)
-			return r->all->cfg.answers_all || socket_is_here(&d->peer);
+		if (addr_port(&o->local) == port &&
+		    ((r->all->cfg.answers_all && port < BY_CHANCE) || sends_from(o, &d->peer)))
+			return true;
 	return false;
 }
 

@@ -34,7 +34,7 @@ struct receivers_config {
 	unsigned hard; /* cap on sessions of each interface, for its admission; 0: none */
 	int64_t patience; /* ms that a full socket is waited for; 0: RECEIVER_PATIENCE_MS */
 	bool answers_all; /* the sink answers whatever comes: what comes from the port of an interface of ours, wherever from, is
-			   * dropped (loop), for a twin would answer our answer */
+			   * dropped (loop), for a twin would answer our answer; below 32768, where no client is by chance */
 	void (*take)(void *arg, struct receiver *, struct datagram *const *, unsigned n);
 	/* n >= 1, in the order in which they came.  Borrowed for the call, but what receiver_send keeps. */
 	void (*trace)(void *arg, struct receiver *, const struct datagram *, const char *what);

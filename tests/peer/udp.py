@@ -64,7 +64,15 @@ def host_port(text):
 
 
 def opened(args):
-    """A socket that hears its peer only."""
+    """A socket that hears its peer only.  From the peer's own port, which would look like a twin of its, only if so told."""
+    sock = connected(args)
+    if sock.getsockname()[1] != args.port or (args.bind and host_port(args.bind)[1]):
+        return sock
+    with sock:
+        return connected(args)
+
+
+def connected(args):
     family, address = resolved(args.host, args.port)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)

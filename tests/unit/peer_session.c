@@ -308,7 +308,7 @@ bind_at(const char *address)
 /* Everything that is not said: as ccf-udpecho has it. */
 struct setting {
 	const char *address;
-	int64_t idle, grace;
+	int64_t idle, grace, starts;
 	unsigned hard;
 	int queue;
 	int64_t amplification;
@@ -323,6 +323,7 @@ begin_with(const char *role, const struct setting *s)
 		.argv = argv,
 		.idle = s->idle ? s->idle : 60000,
 		.grace = s->grace,
+		.starts = s->starts,
 		.queue = s->queue ? s->queue : 128 * 1024,
 		.amplification = s->amplification ? s->amplification : 3,
 		.receivers = &receivers,
@@ -703,6 +704,25 @@ CASE(exactly_three_times_is_not_above_it)
 		CHECK_INT(hear(b), 1);
 	CHECK_INT(drops("amplification"), 0);
 	close(a), close(b);
+	end();
+}
+
+CASE(an_empty_answer_counts_as_a_byte)
+{
+	int a;
+
+	begin("talker");
+	a = client();
+	say(a, "0*20"); /* 4 in: 12 out */
+	for (int i = 0; i < 12; i++)
+		CHECK_INT(hear(a), 0);
+	UNTIL(drops("amplification") == 8);
+	CHECK(hears_nothing(a));
+	say(a, "0*20");
+	for (int i = 0; i < 20; i++)
+		CHECK_INT(hear(a), 0);
+	CHECK_INT(drops("amplification"), 8);
+	close(a);
 	end();
 }
 
@@ -1099,6 +1119,54 @@ CASE(commands_that_do_not_go_count_for_newcomers)
 	UNTIL(drops("hard-cap") == 2);
 	CHECK_INT(logged("at the hard cap of 1"), 1); /* another episode */
 	close(a), close(b);
+	end();
+}
+
+CASE(commands_that_have_just_closed_their_sockets_are_not_many)
+{
+	enum { ASKED = 30 };
+	unsigned begun = 0, most = 0;
+	struct receiver *b;
+	int fd;
+
+	begin_with("closer", &(struct setting){ .hard = 2, .grace = 60000 });
+	bind_at("b=127.0.0.1:0");
+	b = TAILQ_NEXT(r, link);
+	receivers_start(&receivers);
+	for (unsigned i = 0; i < ASKED; i++) {
+		fd = client();
+		say(fd, "ignores TERM");
+		UNTIL(r->closing + r->leaving > begun || drops("hard-cap") == i - begun + 1);
+		begun = r->closing + r->leaving;
+		most = begun > most ? begun : most;
+		close(fd);
+	}
+	CHECK_INT(drops("hard-cap"), ASKED - begun);
+	CHECK(most >= 2 && most <= 2 + 16); /* when we are slow, fewer */
+	fd = client_to(b->local);	    /* another interface's are its own */
+	CHECK_STR(ask(fd, "x"), "bye");
+	CHECK_INT(b->caps.refused, 0);
+	close(fd);
+	end();
+}
+
+CASE(of_many_newcomers_as_many_as_the_rate_allows_get_a_session)
+{
+	enum { ASKED = 20 };
+	int fd[ASKED];
+
+	begin_with("counter", &(struct setting){ .starts = 3 });
+	for (int i = 0; i < ASKED; i++)
+		fd[i] = client();
+	CHECK_STR(ask(fd[0], "x"), "1");
+	for (int i = 1; i < ASKED; i++)
+		say(fd[i], "x");
+	CHECK_STR(ask(fd[0], "x"), "2");
+	CHECK(all.n_open >= 3 && all.n_open < 10);
+	CHECK_INT(drops("rate-sessions"), ASKED - all.n_open);
+	CHECK(logged("a: dropped: above --rate-sessions") > 0);
+	for (int i = 0; i < ASKED; i++)
+		close(fd[i]);
 	end();
 }
 
@@ -1687,6 +1755,7 @@ main(int argc, char **args)
 	    RUN(the_queue_of_a_command_that_does_not_read_is_bounded),
 	    RUN(until_a_peer_has_shown_itself_it_gets_three_bytes_for_one),
 	    RUN(exactly_three_times_is_not_above_it),
+	    RUN(an_empty_answer_counts_as_a_byte),
 	    RUN(a_second_datagram_before_any_answer_shows_nothing),
 	    RUN(without_a_limit_it_gets_all),
 	    RUN(a_command_that_exits_is_heard_out_and_its_slot_is_free),
@@ -1703,6 +1772,8 @@ main(int argc, char **args)
 	    RUN(one_can_be_cut),
 	    RUN(at_the_cap_a_newcomer_is_dropped_with_one_line),
 	    RUN(commands_that_do_not_go_count_for_newcomers),
+	    RUN(commands_that_have_just_closed_their_sockets_are_not_many),
+	    RUN(of_many_newcomers_as_many_as_the_rate_allows_get_a_session),
 	    RUN(an_episode_ends_with_a_session_though_its_command_stays),
 	    RUN(a_flood_of_forged_peers_costs_a_bounded_table),
 	    RUN(what_cannot_be_run_is_no_session),

@@ -142,6 +142,17 @@ open_at(const char *text)
 	return last;
 }
 
+static struct receiver *
+open_below(unsigned port)
+{
+	char text[32];
+
+	do
+		snprintf(text, sizeof(text), "127.0.0.1:%u", --port);
+	while (bind_at(text, AF_UNSPEC) != 0 && port > 20000);
+	return TAILQ_FIRST(&all.list);
+}
+
 /* ---- the other side ---- */
 
 static struct sockaddr_any
@@ -571,18 +582,22 @@ CASE(what_comes_from_ourselves_is_not_taken_and_an_echo_does_not_answer_a_twin)
 	serve(1);
 	CHECK_INT(counted(METRIC_DROPS, "loop"), 1);
 	to = at("127.0.0.2", addr_port(&r->local));
-	fd = datagram_bind(&to, true); /* an address of ours, too: who would tell? */
+	fd = datagram_bind(&to, true);
 	ask(fd, &r->local, "?", 1);
 	serve(2);
+	CHECK_INT(taken, 1);
+	(void)open_at("0.0.0.0:0"); /* which sends from every address of ours */
+	ask(TAILQ_NEXT(r, link)->fd, &r->local, "us", 2);
+	serve(3);
 	CHECK_INT(counted(METRIC_DROPS, "loop"), 2);
-	CHECK_INT(taken, 0);
+	CHECK_INT(taken, 1);
 	CHECK(!socket_is_here(&(struct sockaddr_any){ .len = sizeof(to.in),
 	    .in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201) } }));
 	close(fd);
 	finish();
 
 	begin(NULL);
-	r = open_at("127.0.0.1:0");
+	r = open_below(32768);
 	receivers_start(&all);
 	to = at("127.0.0.2", addr_port(&r->local));
 	fd = datagram_bind(&to, true);
