@@ -637,6 +637,7 @@ adds_up() {
 	tell cl 1 size 65507
 	tell cl 1 size 65507
 	dropped queue-full=1
+	await_line srv.log 'e#1 .*: dropped: the COMMAND has not read what came before \(--max-queue\)$'
 	answers 200 srv DELETE '/connections/e%231'
 	closed e#1 'control, by us, 131018 bytes in, 0 out'
 	asks cl 1 again '1 again'

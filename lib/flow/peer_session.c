@@ -330,6 +330,17 @@ drop_all(struct receiver *r, struct datagram *const *d, unsigned n, const char *
 		receiver_drop(r, d[i], reason);
 }
 
+static void
+tell_queue_full(const struct peer_session *s)
+{
+	static struct log_class class = { .name = "times that a queue was full" };
+	struct log_who who = tell_who(&s->tell);
+
+	if (log_admit(&class, now(s->all)))
+		log_event(LOG_L_INFO, &who, "dropped", NULL,
+		    "dropped: the COMMAND has not read what came before (--max-queue)");
+}
+
 /* None of them is empty.  How many are done with; 0: the session is over. */
 static unsigned
 session_pass(struct peer_session *s, struct datagram *const *d, unsigned n)
@@ -352,6 +363,7 @@ session_pass(struct peer_session *s, struct datagram *const *d, unsigned n)
 	if (went > 0)
 		return (unsigned)went;
 	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == EMSGSIZE) {
+		tell_queue_full(s);
 		drop_all(s->from, d, n, "queue-full");
 		return n;
 	}
