@@ -324,8 +324,7 @@ check(char **operands, int n, char **command)
 		    (long long)hard, (long long)soft);
 	if (ready.when == 1 && ready.fd == -1 && !getenv("NOTIFY_SOCKET"))
 		tool_usage("--ready-when needs --ready-fd or NOTIFY_SOCKET");
-	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
-		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
+	tool_id_prefix(id_prefix);
 	tool_one_word(operands, n);
 	tool_names(operands, n, ADDR_MAY_NAME | ADDR_MAY_FD);
 	ready_check(&ready);

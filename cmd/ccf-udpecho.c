@@ -256,8 +256,7 @@ check(char **operands, int n)
 	need_command("--max-open-sessions-hard", hard);
 	need_command("--max-queue", queue);
 	need_command("--rate-sessions", starts);
-	if (id_prefix && (strlen(id_prefix) > 32 || strpbrk(id_prefix, "/# \n") || !*id_prefix))
-		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", id_prefix);
+	tool_id_prefix(id_prefix);
 	tool_one_word(operands, n);
 	tool_names(operands, n, ADDRESSES);
 	control_may(true, NULL);

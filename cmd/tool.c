@@ -206,6 +206,13 @@ tool_names(char **operands, int n, unsigned may)
 	}
 }
 
+void
+tool_id_prefix(const char *word)
+{
+	if (word && (strlen(word) > 32 || strpbrk(word, "/# \n") || !*word))
+		tool_usage("--id-prefix %s: up to 32 bytes without blanks, / and #", word);
+}
+
 static uid_t
 tool_uid(const char *text)
 {

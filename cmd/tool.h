@@ -87,6 +87,7 @@ char **tool_command(int argc, char **argv, int *io_operands);
 void tool_look_up(const char *name); /* exits 126 or 127 now, not at the first connection, if it cannot be run */
 void tool_one_word(char **operands, int n); /* exits 2 at "HOST PORT", and says how it is written */
 void tool_names(char **operands, int n, unsigned may); /* addresses (addr_parse), no two of one name; exits 2 */
+void tool_id_prefix(const char *word); /* of --id-prefix, NULL: not given; exits 2 */
 void tool_socket(mode_t *, gid_t *, uid_t *peer_user); /* --socket-mode, --socket-group, --peer-user; exits 2 */
 void tool_link_config(struct hub_config *, unsigned role, const char *option, const char *spec);
 int tool_link_status(int rc); /* what a failure of hub_open is to the shell */
