@@ -121,8 +121,6 @@ peer_session_enter(struct peer_session *s, enum peer_session_state to)
 		TAILQ_REMOVE(&all->leaving, s, link);
 		s->from->told_full = false;
 	}
-	all->n_leaving += to == SESSION_LEAVING;
-	all->n_leaving -= was == SESSION_LEAVING;
 	s->from->leaving += to == SESSION_LEAVING;
 	s->from->leaving -= was == SESSION_LEAVING;
 	s->from->closing += to == SESSION_CLOSING;

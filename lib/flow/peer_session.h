@@ -38,8 +38,7 @@ struct peer_sessions {
 	struct peer_sessions_config cfg;
 	TAILQ_HEAD(, peer_session) open;    /* those with a peer */
 	TAILQ_HEAD(, peer_session) leaving; /* those whose session is over and whose COMMAND is not, the longest waited for first */
-	unsigned n_open, n_leaving; /* a newcomer is also refused while as many are leaving as the cap allows open.  Without those
-				     * whose socket ended just now: most of them exit, and a few more may be */
+	unsigned n_open; /* of all interfaces */
 	struct bucket starts;
 	struct timer timer; /* the next of them to be idle, or out of grace */
 	struct datagrams *batch; /* what a COMMAND says */

@@ -64,7 +64,9 @@ struct receiver { /* one interface */
 	struct admission caps; /* of the sink's sessions */
 	struct peers peers;    /* the sink's sessions */
 	uint64_t next_id;      /* of the sink's sessions */
-	unsigned closing, leaving; /* the sink's: sessions whose place is free, and their COMMAND is not known to have ended */
+	/* The sink's: sessions whose place is free, and their COMMAND is not known to have ended.  leaving: it was told; a newcomer
+	 * is refused while as many are leaving as the cap allows open.  closing: its socket ended just now, and most exit. */
+	unsigned closing, leaving;
 	bool told_full;	       /* the sink's: since one of them ended it was said that there is no room for more */
 	uint32_t lost;	       /* datagram_lost when it was last asked */
 	TAILQ_ENTRY(receiver) link;
