@@ -28,14 +28,18 @@ static const char *const metric_errors[] = { "parsing", "request-payload-too-lar
 static const char *const metric_drops[] = { "queue-full", "rate", "rate-host", "rate-all",
 	"rate-sessions", "hard-cap", "too-large", "empty", "denied", "loop", "amplification",
 	"send-full", "send-failed", "no-descriptors", "cannot-run", "draining", "kernel", "other" };
+static const char *const metric_losses[] = { "unknown", "unknown-peer", "queue-full", "refused",
+	"connect-timeout", "no-such-name", "link-lost", "file-shrank", "draining", "drain-timeout",
+	"other" };
 static const char *const metric_levels[] = { "error", "warn", "info", "debug" };
 /* clang-format off */
 static const char *const metric_reasons[] = { /* the most frequent first: a word is looked up at each close */
 	"done", "exited", "reset", "no-close-notify", "left", "idle", "client-gone", "handshake-failed", "handshake-timeout",
 	"request-timeout", "request-cut", "capped", "parsing", "request-payload-too-large", "request-header-too-large", "closed",
-	"control", "cannot-run", "connect-timeout", "drain-timeout", "flush-timeout", "half-close-timeout", "killed", "lifetime", "link-lost",
-	"no-answer", "no-descriptors", "no-memory", "no-sink", "no-such-name", "protocol", "refused", "slow", "stdin-failed",
-	"stdout-failed", "stdout-gone", "timed-out", "withdrawn", "worker-died", "other" };
+	"control", "cannot-run", "connect-timeout", "drain-timeout", "duplicate", "file-shrank",
+	"first-frame", "flush-timeout", "half-close-timeout", "half-frame", "killed", "lifetime", "link-lost",
+	"no-answer", "no-descriptors", "no-memory", "no-sink", "no-such-name", "protocol", "refused", "replaced", "slow", "stdin-failed",
+	"stdout-failed", "stdout-gone", "timed-out", "user-timeout", "withdrawn", "worker-died", "other" };
 static const char *const metric_codes[] = {
 	"200", "404", "101", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308", "400", "401", "403", "405", "406",
 	"408", "409", "410", "411", "412", "413", "414", "415", "416", "417", "422", "426", "428", "429", "431", "500", "501", "502",

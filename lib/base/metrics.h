@@ -18,6 +18,8 @@ struct text;
  *	directions	in out
  *	drops		too-large empty denied rate rate-host rate-all rate-sessions loop hard-cap queue-full amplification
  *			send-full send-failed no-descriptors cannot-run draining kernel other
+ *	losses		unknown (written whole, and not acknowledged when the connection broke) unknown-peer queue-full
+ *			refused connect-timeout no-such-name link-lost file-shrank draining drain-timeout other
  *	levels		error warn info debug */
 #define METRICS_COUNTERS(X) \
 	X(TAKEN, "ccfnet_connections_taken", "", metric_one, "Connections taken from a source.") \
@@ -37,6 +39,11 @@ struct text;
 	X(DATAGRAMS, "ccfnet_datagrams", "direction", metric_directions, "Datagrams that came in (in) and that were sent (out).") \
 	X(DATAGRAM_BYTES, "ccfnet_datagram_bytes", "direction", metric_directions, "Their bytes, without headers.") \
 	X(DROPS, "ccfnet_datagrams_dropped", "reason", metric_drops, "Datagrams not passed on, either way, by reason.") \
+	X(MESSAGES, "ccfnet_messages", "direction", metric_directions, \
+	    "Node messages that came (in) and that peers acknowledged (out).") \
+	X(MESSAGE_BYTES, "ccfnet_message_bytes", "direction", metric_directions, "Bytes of their frames.") \
+	X(LOSSES, "ccfnet_messages_lost", "reason", metric_losses, "Node messages dropped, or unknown after a break, by reason.") \
+	X(RESENT, "ccfnet_messages_resent", "", metric_one, "Node messages written once more after a break.") \
 	X(DEATHS, "ccfnet_worker_deaths", "", metric_one, "Workers that ended unasked.") \
 	X(LINES, "ccfnet_log_lines", "level", metric_levels, "Lines logged, by level.")
 #define METRICS_GAUGES(X) \
@@ -44,6 +51,7 @@ struct text;
 	X(PEAK, "ccfnet_connections_peak", "The most there ever were at once.") \
 	X(BUFFERED, "ccfnet_buffered_bytes", "Bytes held in memory for connections (--max-buffered).") \
 	X(BUFFER_LIMIT, "ccfnet_buffered_limit_bytes", "What --max-buffered allows.") \
+	X(MESSAGES_WAITING, "ccfnet_messages_waiting", "Node messages that are not acknowledged yet, written or not.") \
 	X(RUNNING, "ccfnet_cgi_running", "COMMANDs that answer a request just now.") \
 	X(WAITING, "ccfnet_cgi_waiting", "Requests that wait for a COMMAND's turn.")
 #define METRICS_HISTOGRAMS(X) \

@@ -1,0 +1,50 @@
+/* wire/decode - a stream of frames made readable: one line a frame, with the fields of consensus and channel headers by name
+ * (CCF src/consensus/aft/raft_types.h, src/node/node_types.h; CCF.md section 8.3), the rest as hex.  Pure, bounded, and never at a
+ * loss: what cannot be understood is shown as what it is.  Payloads pass by: only their first DECODE_SHOWN bytes are kept. */
+#ifndef WIRE_DECODE_H
+#define WIRE_DECODE_H
+
+#include "wire/frame.h"
+
+#define DECODE_SHOWN 512 /* bytes of a payload that are looked at */
+
+enum decode_what {
+	DECODE_FRAME,    /* a whole frame has passed */
+	DECODE_CUT,      /* the stream ended within one */
+	DECODE_UNFRAMED, /* from here on the stream has no frames any more: its bytes, as they come */
+};
+
+struct decode_item {
+	enum decode_what what;
+	uint64_t offset;      /* in the stream, of its first byte */
+	struct frame frame;   /* FRAME; CUT: as far as known (frame.head 0: not even the head was whole) */
+	const char *bytes;    /* of the payload (FRAME, CUT), or the bytes themselves (UNFRAMED; CUT without a whole head) */
+	size_t have;          /* how many of them are kept */
+	uint64_t passed;      /* how many there were */
+	int fault;            /* UNFRAMED: -enum frame_fault, in the first item after the fault; 0 in those that follow */
+};
+
+struct decode {
+	uint32_t max;         /* of N: UINT32_MAX for any.  Set by the caller, the rest is zeroed at first and private */
+	void (*item)(void *arg, const struct decode_item *); /* borrowed for the call */
+	void *arg;
+	uint64_t offset, begun; /* bytes fed; where the frame under way began */
+	struct frame frame;
+	bool in_payload, lost;
+	size_t head_len, shown;
+	uint64_t passed;
+	char head[FRAME_HEAD_MAX], payload[DECODE_SHOWN];
+};
+
+void decode_feed(struct decode *, const void *at, size_t len); /* the next bytes of the stream */
+void decode_end(struct decode *);                              /* there are no more: an item for what was cut, if anything was */
+
+void decode_text(struct text *, const struct decode_item *);
+/* Adds one line without its newline: "consensus n0 81 append_entries idx=12 prev_idx=11 term=2 ... entries=1 hex:0102..": type,
+ * sender, payload bytes, then the message's name and fields where the payload is long enough for them, then what is left of the
+ * bytes that were kept, as hex, and " +N" for those that were not */
+void decode_json(struct text *, const struct decode_item *);
+/* Adds the same as members of a JSON object, without its braces: "type":"consensus","from":"n0","size":81,"message":
+ * "append_entries","fields":{...},"hex":"..","more":N */
+
+#endif
