@@ -17,11 +17,12 @@ enum decode_what {
 struct decode_item {
 	enum decode_what what;
 	uint64_t offset;      /* in the stream, of its first byte */
-	struct frame frame;   /* FRAME; CUT: as far as known (frame.head 0: not even the head was whole) */
+	struct frame frame;   /* FRAME; CUT: as far as known (frame.head 0: not even the head was whole, perhaps its size) */
 	const char *bytes;    /* of the payload (FRAME, CUT), or the bytes themselves (UNFRAMED; CUT without a whole head) */
 	size_t have;          /* how many of them are kept */
 	uint64_t passed;      /* how many there were */
 	int fault;            /* UNFRAMED: -enum frame_fault, in the first item after the fault; 0 in those that follow */
+	uint32_t max;         /* the decoder's: what a fault was judged by */
 };
 
 struct decode {
@@ -40,11 +41,15 @@ void decode_feed(struct decode *, const void *at, size_t len); /* the next bytes
 void decode_end(struct decode *);                              /* there are no more: an item for what was cut, if anything was */
 
 void decode_text(struct text *, const struct decode_item *);
-/* Adds one line without its newline: "consensus n0 81 append_entries idx=12 prev_idx=11 term=2 ... entries=1 hex:0102..": type,
- * sender, payload bytes, then the message's name and fields where the payload is long enough for them, then what is left of the
- * bytes that were kept, as hex, and " +N" for those that were not */
+/* Adds one line without its newline: "consensus n0 89 append_entries idx=12 prev_idx=11 term=2 ... entries=1 sizes=0 hex:0100..":
+ * type, sender, payload bytes, then the message's name and fields as far as they are there, then what the fields do not say in
+ * full, as hex, and " +N" for what is not shown.  Fields of ours: short=N, the payload ends N bytes too early for the next one;
+ * trailing=N, bytes behind the last entry or buffer that are none; unseen=N, bytes that may hold more and were not kept.  CUT:
+ * got=N behind the size, the bytes of the payload that came; without a whole head "got=7 of=85 hex:..".  UNFRAMED: "got=100 hex:..
+ * +36: a frame of ...", what is wrong (frame_fault_text) */
 void decode_json(struct text *, const struct decode_item *);
-/* Adds the same as members of a JSON object, without its braces: "type":"consensus","from":"n0","size":81,"message":
- * "append_entries","fields":{...},"hex":"..","more":N */
+/* Adds the same as members of a JSON object, without its braces: "type":"consensus","from":"n0","size":89,"message":
+ * "append_entries","fields":{...},"hex":"..","more":N; "type" is always a string, "message" and "fields" are there if the message
+ * is known; "got", "of", "why" */
 
 #endif

@@ -1,5 +1,5 @@
 /* wire/event - one line of what ccf-nodelink tells, as words or as a JSON object (NDJSON).  The same calls make both: values are
- * bare words in the order they are given, facts are KEY=VALUE, a note stands last, after a colon; in JSON each is a member. 
+ * bare words in the order they are given, facts are KEY=VALUE, a note stands last, after a colon; in JSON each is a member.
  * Pure. */
 #ifndef WIRE_EVENT_H
 #define WIRE_EVENT_H
