@@ -5,7 +5,9 @@
  * - a program that does not read holds everything up once its queue is full (apps_ready); it loses nothing;
  * - what a program sends to a full queue waits, and that program is not read meanwhile;
  * - a frame that breaks the form, or another's sender, ends that program's connection with one line that says why;
- * - a payload longer than in memory crosses by way of a nameless file, both ways. */
+ * - a program that ends its direction goes on listening; one that shuts its reading side only sends, and nobody waits for it; at
+ *   its full close what it sent before is still passed on, and what waited for it is lost, counted in the line that says so;
+ * - a payload longer than in memory crosses by way of a nameless file, both ways; a queue takes one of those at a time. */
 #ifndef FLOW_APPS_H
 #define FLOW_APPS_H
 
@@ -23,8 +25,6 @@
 
 struct app;
 
-enum app_sent { APP_SENT, APP_WAIT }; /* WAIT: not taken; the same comes again after apps_resume */
-
 struct apps_config {
 	struct reactor *reactor;
 	const char *path;
@@ -35,8 +35,12 @@ struct apps_config {
 	size_t id_len;
 	uint32_t max_frame;
 	size_t most;        /* of a payload in memory */
-	enum app_sent (*send)(void *arg, const struct message *); /* a program sends it to frame.to */
-	void (*changed)(void *arg);  /* apps_ready may answer differently now */
+	bool (*room)(void *arg, const char *to, size_t len);
+	/* May a message to that id be sent now?  false: that program waits, and it is asked again after apps_resume */
+	void (*send)(void *arg, const struct message *);
+	/* A program sends it to frame.to, after room() said yes.  frame.from is empty or ours: its head is for the caller to make.
+	 * The payload is in memory or in the range, always */
+	void (*changed)(void *arg);  /* apps_ready is true now, and was not; or, while draining, apps_idle is */
 	void *arg;
 };
 
@@ -45,15 +49,19 @@ struct apps {
 	struct handoff_bound bound;
 	struct watch watch;
 	struct timer retry; /* out of descriptors */
-	unsigned n;
+	unsigned n;         /* programs attached */
+	unsigned listening; /* those of them who read */
+	unsigned full;      /* those of them whose queue is full */
+	unsigned count;     /* that ever were */
 	bool draining;
+	bool owed;          /* private: changed(), as soon as it is so */
 	TAILQ_HEAD(, app) all;
 };
 
 int apps_open(struct apps *, const struct apps_config *, char *msg, size_t cap); /* 0; -errno, msg says it */
-bool apps_ready(const struct apps *); /* somebody is attached, and nobody's queue is full */
+bool apps_ready(const struct apps *); /* somebody listens, and nobody's queue is full; false while draining */
 void apps_message(struct apps *, const struct message *); /* to each; legal when not ready: then above the bound */
-void apps_resume(struct apps *);      /* send() may answer differently now */
+void apps_resume(struct apps *);      /* room() may answer differently now */
 void apps_drain(struct apps *);
 /* No program more is let in, none is read; each gets what waits for it and then our end of stream */
 bool apps_idle(const struct apps *);  /* nothing waits for any of them (changed() is called when that becomes so) */

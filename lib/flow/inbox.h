@@ -46,11 +46,12 @@ struct inbox {
 	/* private */
 	char *rest;                  /* malloc'd: read and not yet delivered */
 	size_t rest_at, rest_len, rest_cap;
-	struct frame frame;          /* of a long payload under way */
+	struct frame frame;          /* of a long payload under way; points into long_head */
 	char *long_head;
 	uint64_t left;               /* bytes of it to come */
 	struct range *range;
 	uint64_t files;
+	int error;                   /* of reading, no memory, or -ECANCELED: inbox_free was called; it stays */
 	bool judged;                 /* head() was asked about the frame at the front */
 	bool held;                   /* the front message is whole and ready() said no */
 	bool due;                    /* a long payload is whole and not yet delivered */
@@ -62,10 +63,11 @@ enum inbox_step inbox_step(struct inbox *, int fd, int *ret_error);
 /* Delivers what lies here, and reads once (without waiting, whatever O_NONBLOCK is) if all that was delivered.  MORE: call again,
  * this turn has had its share.  WAIT: for reading.  HELD: ready() said no.  END: the end of stream, and everything before it was
  * delivered; inbox_partial tells whether it came within a frame.  FAULT: see fault.  ERROR: *ret_error is the negative errno;
- * everything before it was delivered */
+ * everything before it was delivered.  END, FAULT and ERROR come again.  fd: a socket.  A callback may not step any inbox (the
+ * buffer is one), but may call inbox_free for its own: then nothing more is delivered, and ERROR is -ECANCELED */
 bool inbox_partial(const struct inbox *, uint64_t *ret_have, uint64_t *ret_of);
 /* It holds the beginning of a frame: so many bytes of so many (0: not known, its prefix is not whole) */
 void inbox_fault_text(const struct inbox *, struct text *); /* of a frame_fault at the front, as frame_fault_text */
-void inbox_free(struct inbox *);
+void inbox_free(struct inbox *); /* legal on a zeroed one, and twice */
 
 #endif

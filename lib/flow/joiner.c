@@ -192,6 +192,19 @@ joined_give(struct joined *j)
 	joined_fail(j, "no-memory", CCF_SYSTEM, "us");
 }
 
+static int
+joined_wrap(struct joined *j, struct relay_config *rc)
+{
+	const struct joiner_config *cfg = &j->joiner->cfg;
+	int err = 0;
+
+	if (cfg->wrap)
+		err = cfg->wrap(cfg->arg, j->tell.conn, true, &rc->a);
+	if (cfg->wrap && err == 0)
+		err = cfg->wrap(cfg->arg, j->tell.conn, false, &rc->b);
+	return err;
+}
+
 static void
 joined_join(struct joined *j)
 {
@@ -212,8 +225,12 @@ joined_join(struct joined *j)
 	if (stream_new(fd, fd, true, &rc.b) < 0)
 		goto out;
 	fd = -1;
-	if (relay_start(&j->relay, cfg->reactor, &rc) < 0)
+	if (joined_wrap(j, &rc) < 0 || relay_start(&j->relay, cfg->reactor, &rc) < 0)
 		goto out;
+	if (cfg->wrap) {
+		cfg->attach(rc.a, j->relay);
+		cfg->attach(rc.b, j->relay);
+	}
 	j->handed.relay = j->relay;
 	tell_open(&j->tell, "connected");
 	return;

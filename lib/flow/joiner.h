@@ -6,7 +6,9 @@
 #include "flow/dial.h"
 #include "flow/hub.h"
 
+struct relay;
 struct text;
+struct transport;
 
 struct joiner_config {
 	struct reactor *reactor;
@@ -15,6 +17,10 @@ struct joiner_config {
 	int64_t idle, half_close, flush; /* ms, -1: none */
 	unsigned fds_spare; /* descriptors this process keeps for itself */
 	void (*trace)(struct endpoint *, enum endpoint_state, enum endpoint_state);
+	int (*wrap)(void *arg, const char *conn, bool from_client, struct transport **tp);
+	/* Where two are joined: puts another transport in the place of each.  0 or -errno (then *tp is as it was), and the two
+	 * are not joined.  NULL: nothing stands between.  Who sets it gives none away (hub_config.modes NOTE_TAKE alone) */
+	void (*attach)(struct transport *, struct relay *); /* with wrap: the relay of what that made */
 	void (*idle_now)(void *arg); /* nothing is left (told after each last one) */
 	void *arg;
 };

@@ -7,15 +7,15 @@
  * - an incoming connection replaces the one there is, unless that was dialled by us less than NODE_YOUNG_MS ago and our id is not
  *   greater than the peer's (bytes compared): then the incoming one is refused (CCF #8233).  Both ends come to the same one;
  * - who loses is not cut: the frame under way is finished, we end our direction, and what the peer said there is still delivered;
- * the   other connection is read, and written by who wrote on the old one, only when that has ended (or has been silent for
- * NODE_LEAVE_MS),   so nothing is lost or overtaken.  So it is after `close` and after the peer's own end of stream;
+ *   the other connection is read, and written by who wrote on the old one, only when that has ended (or has been silent for
+ *   NODE_LEAVE_MS), so nothing is lost or overtaken.  So it is after `close` and after the peer's own end of stream;
  * - a peer's entry belongs to its connection, not to its id: the end of an old one takes nothing from the new;
  * - a frame whose sender is not the connection's peer, or is ourselves, is a protocol error: one line, and that connection is
- * reset;
+ *   reset;
  * - at the end of a connection: without retries what was not delivered is unknown (written whole) or dropped, and only the next
- * message   dials again; after a clean end what was not written dials at once; with retries all of it is kept, and sent again
- * from the first   message that was not acknowledged, after a back-off (what was unknown may arrive twice).  When the retries are
- * used up, all that   waits is dropped. */
+ *   message dials again; after a clean end, or of one that was leaving, what was not written dials at once; with retries all of it
+ *   is kept, and sent again from the first message that was not acknowledged, after a back-off (what was unknown may arrive twice).
+ *   When the retries are used up, all that waits is dropped (unknown: what had been written whole). */
 #ifndef FLOW_NODE_H
 #define FLOW_NODE_H
 
@@ -37,6 +37,7 @@ struct text;
 #define NODE_PEERS    4096 /* known ids; beyond that a stranger's connection is refused */
 
 struct node_conn;
+struct node_drop;
 
 struct node_peer {
 	char *id; /* id_len bytes and a NUL, ours */
@@ -51,9 +52,14 @@ struct node_peer {
 	/* private to node*.c */
 	enum { PEER_IDLE, PEER_DIALLING, PEER_BACKING_OFF } dialling;
 	struct dial dial;
-	struct timer timer;      /* the next retry; whether something was acknowledged */
-	unsigned failures;       /* in a row */
+	struct timer timer;      /* the next retry */
+	unsigned failures;       /* in a row: breaks, and dials */
+	bool refused;            /* the last dial failed, and there was no connection since */
 	bool wanted;             /* somebody was told NODE_WAIT */
+	uint64_t delivered;      /* of out, when it moved last */
+	struct {
+		uint64_t in, in_bytes, out, out_bytes, resent;
+	} counted;               /* by base/metrics */
 	RB_ENTRY(node_peer) node_entry;
 };
 
@@ -113,6 +119,13 @@ struct node {
 	unsigned n_hubs;
 	bool draining;
 	uint64_t nobodys;                  /* messages dropped because nobody was known by that id */
+	/* private to node*.c */
+	struct node_peer *last;            /* asked for last */
+	uint64_t dials;                    /* connected ones, for their CCF_CONN_ID */
+	const char *ending;                /* node_now, node_close: why */
+	TAILQ_HEAD(, node_drop) drops;     /* not told yet: summed up over a turn */
+	unsigned n_drops, due;
+	struct task task;                  /* at the end of the turn: what is due */
 };
 
 void node_open(struct node *, const struct node_config *);

@@ -3,6 +3,7 @@
 #ifndef FLOW_NODE_PARTS_H
 #define FLOW_NODE_PARTS_H
 
+#include "base/text.h"
 #include "flow/handed.h"
 #include "flow/node.h"
 #include "flow/tell.h"
@@ -26,38 +27,61 @@ struct node_conn {
 	bool is_unix;
 	int64_t born;               /* clock_ms: connected, or taken */
 	char address[ADDR_TEXT_MAX];
-	char files[3 * 64 + 4];     /* how payloads that are kept are called: the peer's id, cut, nothing but letters, digits, -
-				       and _ */
+	char files[3 * 64 + 1];     /* how payloads that are kept are called: the peer's id, cut; but letters, digits, - and _
+				       as %XX */
 	struct watch watch;
 	struct timer timer;         /* STRANGER: the first frame; LEAVING: silence; acknowledgements */
 	struct task task;           /* one step: read, write, judge */
 	struct inbox in;
 	uint64_t out_bytes;
+	uint64_t delivered;         /* messages that were acknowledged here */
 	struct link_conn lc;        /* incoming: what it came by */
 	struct tell tell;
 	struct grave grave;
 	TAILQ_ENTRY(node_conn) link; /* of node.strangers or peer.conns */
 	const char *leave_reason;   /* LEAVING: why, a word of metric_reasons; static */
-	int64_t moved_at;           /* LEAVING: when something came or was acknowledged last */
+	int64_t moved_at;           /* when something came, was written or acknowledged last; LEAVING: or could not have come */
 	unsigned probe;             /* how often acknowledgements were asked for in vain */
+	/* private to node_conn.c, node_leave.c */
+	int broken;                 /* the first of the errors that any call met, positive: the kernel says it once */
+	bool readable, blocked;     /* reading may give something; writing waits for the peer */
+	bool held;                  /* ready() said no */
+	bool hung;                  /* a hang-up or an error was reported, which does not go away: out of the set */
+	bool stepping, kicked;      /* ... and it was kicked meanwhile */
+	uint64_t moved;             /* bytes read, written, acknowledged at moved_at */
+	struct text why;            /* the sentence of a fault */
 };
 
 /* node_conn.c: each is legal in any state but OVER */
+extern const struct link_conn_ops node_conn_said; /* of lc */
 struct node_conn *node_conn_new(struct node *, int fd, bool dialled); /* takes fd, tunes it; a stranger of node.strangers unless
 									 dialled;
 									 NULL: no memory, and fd is the caller's */
 void node_conn_dialled(struct node_conn *, struct node_peer *); /* OPEN at once, the peer's current one */
 void node_conn_joined(struct node_conn *, struct node_peer *);
-/* STRANGER -> OPEN, current, at the end of peer->conns: from node_judge, which has made the former current one leave */
+/* STRANGER -> OPEN, current, to the end of peer->conns: from node_judge, which has made the former current one leave */
 void node_conn_leave(struct node_conn *, const char *reason);   /* -> LEAVING: a refused one too (it never writes) */
 void node_conn_cut(struct node_conn *, const char *reason, int status, const char *why); /* resets it; ends in node_conn_over */
 void node_conn_kick(struct node_conn *); /* something may have changed: what to write, who may read, ready(): a step in this turn */
 void node_conn_acks(struct node_conn *); /* asks the kernel now, and tells peer->out */
 
+/* node_leave.c: how one ends; for node_conn.c */
+void node_conn_enter(struct node_conn *, enum node_conn_state); /* the one door; in node_conn.c */
+void node_conn_end(struct node_conn *, const char *reason, int status, const char *why, bool clean);
+bool node_conn_first(const struct node_conn *); /* of its peer's: it may be read; a stranger, too; in node_conn.c */
+void node_conn_broke(struct node_conn *, int error); /* a call failed with it, positive */
+void node_conn_fail(struct node_conn *);             /* ends what broke: all that could be read was */
+void node_conn_accuse(struct node_conn *, const struct frame *, int fault); /* head(): the sentence of NODE_FAULT_* */
+void node_conn_fault(struct node_conn *);            /* ends it for what the inbox found */
+void node_conn_finish(struct node_conn *);           /* the peer's end of stream was read */
+void node_conn_judge(struct node_conn *);            /* after reading and writing: is it over? */
+int64_t node_conn_due(const struct node_conn *);     /* when to look again if nothing happens */
+
 /* node.c */
 int node_judge(struct node_conn *, const struct frame *);
 /* The first head of a stranger: its peer is found or made, and who wins is settled: node_conn_joined, or node_conn_leave with the
- * reason "duplicate" after being put at the end of peer->conns.  0: its messages may come.  Below 0: it has to be cut:
+ * reason "duplicate" after being put before peer->current: what came there was said before anything that comes on the
+ * other.  0: its messages may come.  Below 0: it has to be cut:
  * NODE_FAULT_* */
 void node_conn_over(struct node_conn *, const char *reason, int status, const char *why, bool clean);
 /* From node_conn.c, once, before it is buried: tells its source and the log, takes it off its list, settles peer->out if it wrote
@@ -65,6 +89,28 @@ void node_conn_over(struct node_conn *, const char *reason, int status, const ch
  * clean: both ends of stream, at the border of a frame, and what we wrote was acknowledged */
 void node_peer_moved(struct node_peer *); /* its queue has shrunk: who waits is told, retries begin anew */
 void node_peer_check(struct node_peer *); /* whether it has to dial, may be forgotten, or the node is idle now */
+
+/* between node.c, node_dial.c and node_says.c */
+void node_peer_halt(struct node_peer *);  /* stops a dial or a back-off */
+void node_peer_drop(struct node_peer *, const char *loss, const char *why); /* all that waits; nobody writes it now */
+void node_peer_failed(struct node_peer *, const char *loss, const char *why);
+/* One failure more of getting messages there: the next try, or all that waits is dropped; why: a sentence, or NULL */
+void node_peer_again(struct timer *);     /* the back-off is over */
+bool node_peer_reachable(const struct node_peer *);
+bool node_peer_writer(const struct node_peer *); /* one of its connections writes */
+
+enum node_due { NODE_DUE_DROPS = 1, NODE_DUE_ROOM = 2, NODE_DUE_IDLE = 4, NODE_DUE_FORGET = 8 };
+void node_due(struct node *, enum node_due); /* at the end of the turn */
+void node_turn_over(struct task *);
+void node_forget(struct node *);             /* the peers that nobody needs */
+void node_drop(struct node *, const char *id, size_t len, const char *loss, uint64_t n);
+/* Counts them, and tells them with others of that id and reason at the end of the turn */
+void node_drop_now(struct node *, const char *id, size_t len, const char *loss, uint64_t n, const char *why);
+void node_tell_conn(struct node_conn *, enum node_event_kind, struct node_event *);
+/* Fills in what an event says about a connection, and tells it */
+void node_open_line(const struct node_conn *); /* in the log, once it is known whose it is */
+void node_drops_free(struct node *);
+void node_count(struct node_peer *); /* what came and went since the last time */
 
 enum { /* beside -enum frame_fault */
 	NODE_FAULT_SENDER = -100, /* a frame's sender is not the connection's peer */

@@ -29,22 +29,25 @@ struct outbox {
 	size_t unwritten;      /* bytes of memory that wait to be written, for a bound (ranges count as nothing) */
 	void (*lost)(struct outbox *, const struct range *); /* set by the owner, after outbox_init */
 	/* private */
-	TAILQ_HEAD(, outbox_chunk) chunks;
+	TAILQ_HEAD(outbox_chunks, outbox_chunk) chunks;
 	uint64_t *ends;        /* ring: where each waiting message ends, in bytes ever put */
 	size_t ends_at, ends_cap;
 	uint64_t put, base;    /* bytes ever put; the place in them where `written` began to count */
+	uint64_t front, again; /* where the first waiting message begins; up to where an earlier descriptor was written */
+	uint64_t begun, here;  /* messages: waiting, of which a byte was written; delivered since outbox_begin */
 	struct outbox_chunk *next; /* to be written next */
 	unsigned marks;
 };
 
-struct outbox_fate { /* of the messages that a break has found here */
+struct outbox_fate { /* delivered: since outbox_begin; the others: what a break has found here */
 	uint64_t delivered, dropped, unknown, kept;
 };
 
 void outbox_init(struct outbox *);
 void outbox_free(struct outbox *); /* legal on a zeroed one */
 
-int outbox_put(struct outbox *, const struct piece *, unsigned n); /* a message, whole or not at all.  0 or -ENOMEM */
+int outbox_put(struct outbox *, const struct piece *, unsigned n);
+/* A message, whole or not at all (a range's len is its own).  0; -ENOMEM; -EINVAL: it has no bytes */
 int outbox_mark(struct outbox *);       /* writing stops here until outbox_pass.  0 or -ENOMEM */
 bool outbox_at_mark(const struct outbox *); /* all before the first mark was written (not: acknowledged) */
 void outbox_pass(struct outbox *);
@@ -56,17 +59,20 @@ int outbox_write(struct outbox *, int fd, bool only_begun);
  * mark. only_begun: no more than the rest of a message that is partly written.  0: there is nothing more to be written now.  1:
  * there is, but this turn has had its share (1 MiB).  -EAGAIN: wait for writing.  -ESTALE: a file has shrunk under a message that
  * is partly written: the descriptor must be reset.  A message whose file has shrunk before its first byte was written is dropped
- * here, counted, and its range given to lost() (may be NULL).  Else -errno */
+ * here, counted (as unknown, if a descriptor before took it whole), and its range given to lost() (may be NULL).  Else -errno */
 bool outbox_in_message(const struct outbox *); /* a message is partly written */
 bool outbox_wants(const struct outbox *);      /* there is something to write before the next mark */
 uint64_t outbox_acknowledge(struct outbox *, uint64_t acked);
 /* So many bytes of `written` have arrived (never fewer than before): lets go of the messages that ended there; how many they were
  * */
 void outbox_settle(struct outbox *); /* written is delivered: for a local program, where there is nothing to wait for */
-void outbox_break(struct outbox *, bool keep, struct outbox_fate *ret);
-/* The descriptor is gone (tell what was acknowledged first).  Messages not acknowledged: keep: all wait to be written again, and
- * those of which a byte was written count as resent when that happens; else those written whole are unknown, the rest dropped (a
- * partly written one too: it cannot have arrived); marks go, too */
-uint64_t outbox_drop(struct outbox *); /* drops all that wait, written or not, and the marks; how many messages they were */
+enum outbox_keep { OUTBOX_KEEP_NONE, OUTBOX_KEEP_ALL, OUTBOX_KEEP_UNWRITTEN };
+void outbox_break(struct outbox *, enum outbox_keep, struct outbox_fate *ret);
+/* The descriptor is gone (tell what was acknowledged first; written and acked are 0 then).  ret may be NULL.  Messages not
+ * acknowledged: KEEP_ALL: all wait to be written again, and those of which a byte was written count as resent when that happens;
+ * else those written whole, here or on a descriptor before, are unknown, the rest dropped (a partly written one too: it cannot have
+ * arrived), but KEEP_UNWRITTEN: those of which no byte was written here wait for the next; marks go, too */
+uint64_t outbox_drop(struct outbox *); /* drops all that wait, written or not, and the marks; how many messages they
+					   were.  In mid-message the descriptor must be reset */
 
 #endif

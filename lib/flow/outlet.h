@@ -6,7 +6,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/text.h"
 #include "loop/reactor.h"
@@ -19,7 +18,8 @@ struct outlet {
 	struct reactor *reactor;
 	void (*drained)(void *arg);         /* it was full, and is not any more */
 	void (*empty)(void *arg);           /* all was written, after outlet_finish; perhaps at once, then from the reactor */
-	void (*gone)(void *arg, int error); /* a write failed (EPIPE ...): called once, nothing is kept or taken any more */
+	void (*gone)(void *arg, int error); /* a write failed (EPIPE ...): called once, nothing is kept or taken any more, and nothing
+					     * else is called */
 	void *arg;
 	/* private */
 	struct transport *to;

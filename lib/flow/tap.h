@@ -1,5 +1,6 @@
 /* flow/tap - a transport that shows what passes through another one: every byte read from it is told to a decoder first
- * (wire/decode), and nothing is changed.  While there is no room for lines it is not read. */
+ * (wire/decode), and nothing is changed.  While there is no room for lines it is not read.
+ * For a relay that closes both its sides; inner reads and writes one descriptor. */
 #ifndef FLOW_TAP_H
 #define FLOW_TAP_H
 
