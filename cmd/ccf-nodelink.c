@@ -24,7 +24,7 @@
 #define FDS_KEPT  32 /* standard ones, loop, signals, resolver, files under way */
 #define NOT_GIVEN (-2)
 
-static const char *id_text, *app_path, *bind_host, *commands, *save_dir, *tap_address;
+static const char *id_text, *app_path, *bind_host, *commands, *linger_text, *save_dir, *tap_address;
 static struct opt_list from, peers;
 static bool echo;
 static struct ready ready = { .fd = -1 };
@@ -55,7 +55,7 @@ static const struct opt options[] = {
 	{ 0, "id", "ID", OPT_TEXT, &id_text, 0, 0, NULL, "who we are, in every frame we send" },
 	{ 0, "keepalive", "TIME", OPT_TIME, &keepalive, 1000, 32767000, NULL,
 	    "of silence, until a connection is probed (30s)" },
-	{ 0, "linger", "TIME", OPT_LIMIT, &linger, 0, 0, NULL,
+	{ 0, "linger", "TIME", OPT_TEXT, &linger_text, 0, 0, NULL,
 	    "stay so long after the last command (0s; for good with --from or --app)" },
 	{ 0, "max-event", "SIZE", OPT_SIZE, &max_event, 0, 16 << 20, NULL,
 	    "a longer payload is shown as its size, or --save'd (64k)" },
@@ -202,8 +202,10 @@ check_later(void *arg)
 }
 
 static void
-orders_over(void)
+orders_over(int error)
 {
+	if (error < 0)
+		failed(CCF_SYSTEM);
 	commands_over = true;
 	check_later(NULL);
 }
@@ -500,9 +502,10 @@ check_id(const char *option, const char *text, size_t len, char *to, size_t *ret
 	ssize_t n = frame_id_parse(to, text, len);
 
 	if (n < 0)
-		tool_usage("%s: \"%.*s\" is no id: 1 to %d bytes, of which spaces, '%%', '=', '\"' "
-			   "and what is not ASCII are written %%XX",
-		    option, (int)len, text, FRAME_ID_MAX);
+		tool_usage(
+		    "%s: \"%.*s\"%s is no id: 1 to %d bytes, of which spaces, '%%', '=', '\"' "
+		    "and what is not ASCII are written %%XX",
+		    option, len < 80 ? (int)len : 80, text, len < 80 ? "" : "...", FRAME_ID_MAX);
 	*ret_len = (size_t)n;
 }
 
@@ -551,7 +554,7 @@ check_no_node(const char *with)
 		bool given;
 	} no[] = { { "--id", id_text }, { "--app", app_path }, { "--commands", commands },
 		{ "--echo", echo }, { "--peer", peers.n }, { "--save", save_dir },
-		{ "--linger", linger != NOT_GIVEN }, { "--max-event", max_event != NOT_GIVEN },
+		{ "--linger", linger_text }, { "--max-event", max_event != NOT_GIVEN },
 		{ "--max-queue", max_queue != NOT_GIVEN },
 		{ "--ping-timeout", ping_timeout != NOT_GIVEN }, { "--retry", retry != NOT_GIVEN },
 		{ "--keepalive", keepalive != NOT_GIVEN },
@@ -581,6 +584,30 @@ check_tap(struct addr *target)
 		    tap_address, tap_address);
 }
 
+/* Unlike elsewhere 0s is no time at all, and not for good. */
+static void
+check_linger(void)
+{
+	if (strcmp(linger_text, "none") == 0)
+		linger = -1;
+	else if (parse_time(linger_text, &linger) < 0)
+		tool_usage("--linger %s: say none, or an integer and ms, s, m or h, such as 500ms",
+		    linger_text);
+}
+
+static void
+check_commands(void)
+{
+	bool same = strcmp(commands, "fd:0") == 0 && takes_stdin();
+
+	for (size_t i = 0; i < from.n; i++)
+		same |= strncmp(commands, "fd:", 3) == 0 && strcmp(commands, from.item[i]) == 0;
+	if (same)
+		tool_usage("--commands %s: --from reads that descriptor already", commands);
+	if (strcmp(commands, "fd:1") == 0 || strcmp(commands, "fd:2") == 0)
+		tool_usage("--commands %s: that is where we write", commands);
+}
+
 static void
 check_node(void)
 {
@@ -598,8 +625,10 @@ check_node(void)
 			   "programs get them");
 	if (save_dir && (stat(save_dir, &st) < 0 || !S_ISDIR(st.st_mode)))
 		tool_usage("--save %s: no such directory", save_dir);
-	if (commands && takes_stdin() && strcmp(commands, "fd:0") == 0)
-		tool_usage("--from reads descriptor 0: commands have to come from another one");
+	if (commands)
+		check_commands();
+	if (linger_text)
+		check_linger();
 	ready_check(&ready);
 }
 
@@ -691,7 +720,7 @@ run_node(void)
 	if (commands || !takes_stdin())
 		orders_open(&orders, commands);
 	else
-		orders_over();
+		orders_over(0);
 	ready_say(&ready);
 }
 

@@ -218,7 +218,7 @@ no_more(void *arg, int error)
 	if (error < 0)
 		log_event(LOG_L_ERROR, NULL, "stdin-failed", NULL, "cannot read the commands: %s",
 		    strerror(-error));
-	cfg.over();
+	cfg.over(error);
 }
 
 /* A FIFO is opened for writing too: it does not end with each of its writers. */

@@ -13,7 +13,7 @@ struct orders_config {
 	struct pinger *pinger;
 	bool silent;  /* --echo: sends nothing of its own */
 	void (*bad)(void); /* a command was wrong: it was said, and changed nothing */
-	void (*over)(void); /* there are no commands any more */
+	void (*over)(int error); /* there are no commands any more: 0, or -errno of reading them, which was said */
 };
 
 void orders_open(const struct orders_config *, const char *file); /* NULL: standard input.  Exits on failure */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,6 @@ enum app_reading {
 enum app_writing {
 	APP_WRITES,
 	APP_BLOCKED, /* until the socket takes more */
-	APP_SHUT,    /* draining: it has everything, and our end of stream */
 	APP_DEAF,    /* it reads no more */
 };
 
@@ -58,7 +58,7 @@ struct app {
 static bool
 app_listens(const struct app *app)
 {
-	return app->writing <= APP_BLOCKED;
+	return app->writing != APP_DEAF;
 }
 
 /* ---- what is asked and told ---- */
@@ -66,7 +66,7 @@ app_listens(const struct app *app)
 bool
 apps_ready(const struct apps *of)
 {
-	return of->listening > 0 && of->full == 0 && !of->draining;
+	return of->listening > 0 && of->full == 0;
 }
 
 bool
@@ -84,10 +84,12 @@ apps_idle(const struct apps *of)
 static void
 apps_tell(struct apps *of)
 {
-	if (!of->owed || !(of->draining ? apps_idle(of) : apps_ready(of)))
-		return;
-	of->owed = false;
-	of->cfg.changed(of->cfg.arg);
+	bool ready = of->held_up && apps_ready(of), idle = of->busy && apps_idle(of);
+
+	of->held_up = of->held_up && !ready;
+	of->busy = of->busy && !idle;
+	if (ready || (idle && of->draining))
+		of->cfg.changed(of->cfg.arg);
 }
 
 /* Files do not count as memory, but they are descriptors, and room on a disk. */
@@ -102,7 +104,7 @@ app_weigh(struct app *app)
 		return;
 	app->full = full;
 	app->of->full += full ? 1 : -1U;
-	app->of->owed |= full;
+	app->of->held_up |= full;
 }
 
 /* ---- lines ---- */
@@ -197,14 +199,14 @@ app_release(struct grave *g)
 }
 
 static void
-app_silence(struct app *app, enum app_writing now)
+app_deafen(struct app *app)
 {
-	if (app_listens(app))
-		app->of->listening--;
-	app->writing = now;
+	if (!app_listens(app))
+		return;
+	app->writing = APP_DEAF;
 	(void)outbox_drop(&app->out);
 	app_weigh(app);
-	app->of->owed |= app->of->listening == 0 && !app->of->draining;
+	app->of->held_up |= --app->of->listening == 0;
 }
 
 /* apps_tell follows. */
@@ -213,7 +215,7 @@ app_over(struct app *app, const char *why)
 {
 	struct apps *of = app->of;
 
-	app_silence(app, APP_DEAF);
+	app_deafen(app);
 	say_detached(app, why);
 	reactor_forget(of->cfg.reactor, &app->watch);
 	reactor_drop(of->cfg.reactor, &app->task);
@@ -379,7 +381,7 @@ apps_message(struct apps *of, const struct message *m)
 		say_lost(of, "from a peer", "its payload could not be kept");
 		return;
 	}
-	of->owed |= of->draining;
+	of->busy = true;
 	TAILQ_FOREACH(app, &of->all, link)
 		if (app_listens(app))
 			app_put(app, piece, in_memory ? 1 : 2);
@@ -397,10 +399,6 @@ app_write(struct app *app)
 	app_weigh(app);
 	switch (rc) {
 	case 0:
-		if (app->of->draining) {
-			app_silence(app, APP_SHUT);
-			(void)shutdown(app->fd, SHUT_WR);
-		}
 		return NULL;
 	case 1:
 		reactor_again(app->of->cfg.reactor, &app->task);
@@ -410,7 +408,7 @@ app_write(struct app *app)
 		return NULL;
 	case -EPIPE:
 	case -ECONNRESET:
-		app_silence(app, APP_DEAF);
+		app_deafen(app);
 		return NULL;
 	case -ESTALE:
 		return "a file has shrunk under a message that was partly written";
@@ -429,8 +427,8 @@ app_judge(struct app *app)
 	if (app->starved)
 		return "no memory for a message to it";
 	why = app_read(app);
-	if (app->gone && app->writing != APP_DEAF)
-		app_silence(app, APP_DEAF);
+	if (app->gone)
+		app_deafen(app);
 	if (!why)
 		why = app_write(app);
 	if (!why && (app->reading == APP_READ_OUT || app->of->draining) && app->writing == APP_DEAF)
@@ -485,6 +483,16 @@ apps_resume(struct apps *of)
 
 /* ---- letting in ---- */
 
+/* Who has closed already (one that only looked whether somebody listens) is no listener: a message
+ * would be lost. */
+static bool
+has_closed(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) > 0 && p.revents & POLLHUP;
+}
+
 /* fd is taken. */
 static void
 app_attach(struct apps *of, int fd, uid_t uid)
@@ -509,11 +517,13 @@ app_attach(struct apps *of, int fd, uid_t uid)
 	app->out.lost = app_lost;
 	outbox_begin(&app->out);
 	app->task.run = app_step;
+	app->gone = has_closed(fd);
+	app->writing = app->gone ? APP_DEAF : APP_WRITES;
 	reactor_watch(of->cfg.reactor, &app->watch, fd, app_event);
 	reactor_want(of->cfg.reactor, &app->watch, WATCH_READ | WATCH_HUP);
 	TAILQ_INSERT_TAIL(&of->all, app, link);
 	of->n++;
-	of->listening++;
+	of->listening += app_listens(app);
 	say_attached(app);
 }
 
@@ -574,7 +584,8 @@ apps_open(struct apps *of, const struct apps_config *cfg, char *msg, size_t cap)
 				      : strerror(-rc));
 		return rc;
 	}
-	*of = (struct apps){ .cfg = *cfg, .bound = bound, .retry.fire = apps_retry, .owed = true };
+	*of =
+	    (struct apps){ .cfg = *cfg, .bound = bound, .retry.fire = apps_retry, .held_up = true };
 	TAILQ_INIT(&of->all);
 	reactor_watch(cfg->reactor, &of->watch, bound.fd, apps_event);
 	reactor_want(cfg->reactor, &of->watch, WATCH_READ);
@@ -597,7 +608,6 @@ apps_drain(struct apps *of)
 	if (!of->cfg.reactor || of->draining)
 		return;
 	of->draining = true;
-	of->owed = !apps_idle(of);
 	apps_shut(of);
 	TAILQ_FOREACH(app, &of->all, link)
 		reactor_later(of->cfg.reactor, &app->task);

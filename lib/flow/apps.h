@@ -40,7 +40,7 @@ struct apps_config {
 	void (*send)(void *arg, const struct message *);
 	/* A program sends it to frame.to, after room() said yes.  frame.from is empty or ours: its head is for the caller to make.
 	 * The payload is in memory or in the range, always */
-	void (*changed)(void *arg);  /* apps_ready is true now, and was not; or, while draining, apps_idle is */
+	void (*changed)(void *arg);  /* apps_ready is true now, and was not; after apps_drain: or apps_idle */
 	void *arg;
 };
 
@@ -54,17 +54,19 @@ struct apps {
 	unsigned full;      /* those of them whose queue is full */
 	unsigned count;     /* that ever were */
 	bool draining;
-	bool owed;          /* private: changed(), as soon as it is so */
+	bool held_up, busy; /* private: changed() is owed when it is ready, idle */
 	TAILQ_HEAD(, app) all;
 };
 
 int apps_open(struct apps *, const struct apps_config *, char *msg, size_t cap); /* 0; -errno, msg says it */
-bool apps_ready(const struct apps *); /* somebody listens, and nobody's queue is full; false while draining */
+bool apps_ready(const struct apps *); /* somebody listens, and nobody's queue is full */
 void apps_message(struct apps *, const struct message *); /* to each; legal when not ready: then above the bound */
 void apps_resume(struct apps *);      /* room() may answer differently now */
 void apps_drain(struct apps *);
-/* No program more is let in, none is read; each gets what waits for it and then our end of stream */
-bool apps_idle(const struct apps *);  /* nothing waits for any of them (changed() is called when that becomes so) */
-void apps_close(struct apps *);       /* all of it, and the socket's file; legal on a zeroed one */
+/* No program more is let in, none is read; messages still go to those that are attached.  apps_close is to follow */
+bool apps_idle(const struct apps *);  /* nothing waits for any of them (after apps_drain changed() tells when that is so) */
+void apps_close(struct apps *);
+/* All of it, and the socket's file; legal on a zeroed one.  A program gets what was written to it, then the end of stream
+ * (ECONNRESET if something that it sent was not read) */
 
 #endif

@@ -137,7 +137,7 @@ long_more(struct inbox *in, const char *at, size_t len)
 		if (rc < 0)
 			long_failed(in, rc);
 	}
-	if (in->left == 0 && !in->due) {
+	if (in->left == 0) {
 		in->due = true;
 		rc = in->range ? range_done(in->range) : 0;
 		if (rc < 0)
@@ -254,8 +254,7 @@ eat_rest(struct inbox *in)
 
 /* ---- reading ---- */
 
-/* Of the frame that begins here, if its head is whole and its payload belongs into memory; else 0.
- */
+/* Of the frame that begins here, if its head is whole and its payload is for memory; else 0. */
 static size_t
 whole_size(const struct inbox *in, const char *at, size_t len)
 {

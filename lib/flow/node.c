@@ -552,8 +552,8 @@ node_idle(const struct node *node)
 	return !node->draining || node->live == 0;
 }
 
-void
-node_now(struct node *node, const char *reason)
+static void
+end_all(struct node *node, const char *reason, int status)
 {
 	struct node_conn *c, *next;
 	struct node_peer *p;
@@ -561,12 +561,18 @@ node_now(struct node *node, const char *reason)
 	node->draining = true;
 	node->ending = reason;
 	TAILQ_FOREACH_SAFE(c, &node->strangers, link, next)
-		node_conn_cut(c, reason, CCF_DEADLINE, NULL);
+		node_conn_cut(c, reason, status, NULL);
 	RB_FOREACH(p, node_peers, &node->peers) {
 		TAILQ_FOREACH_SAFE(c, &p->conns, link, next)
-			node_conn_cut(c, reason, CCF_DEADLINE, NULL);
+			node_conn_cut(c, reason, status, NULL);
 		node_peer_check(p);
 	}
+}
+
+void
+node_now(struct node *node, const char *reason)
+{
+	end_all(node, reason, CCF_DEADLINE);
 	node_due(node, NODE_DUE_IDLE);
 }
 
@@ -578,7 +584,7 @@ node_close(struct node *node)
 	if (!node->cfg.reactor)
 		return;
 	node->cfg.event = NULL;
-	node_now(node, "closed");
+	end_all(node, "closed", CCF_CUT);
 	while ((p = RB_MIN(node_peers, &node->peers)))
 		peer_free(p);
 	node_drops_free(node);

@@ -318,6 +318,7 @@ conn_tune(struct node_conn *c)
 	if (c->is_unix)
 		return;
 	(void)socket_tune(c->fd);
+	socket_reset(c->fd); /* armed: who dies with it has cut it */
 	if (cfg->user_timeout > 0)
 		timeout = cfg->user_timeout < INT32_MAX ? (int)cfg->user_timeout : INT32_MAX;
 	if (cfg->keepalive > 0)

@@ -104,8 +104,8 @@ node_conn_end(struct node_conn *c, const char *reason, int status, const char *w
 	reactor_forget(r, &c->watch);
 	reactor_timer(r, &c->timer, CLOCK_NEVER);
 	reactor_drop(r, &c->task);
-	if (!clean)
-		socket_reset(c->fd);
+	if (clean && !c->is_unix)
+		socket_calm(c->fd);
 	reactor_bury(r, &c->grave, conn_release);
 	node_conn_over(c, reason, status, why, clean);
 }
@@ -258,24 +258,38 @@ conn_shut(struct node_conn *c)
 	}
 }
 
-/* Who was written on has it all: the next one may write. */
+static bool
+conn_settled(const struct node_conn *c)
+{
+	return !c->writes || (!conn_owed(c) && !outbox_in_message(&c->peer->out));
+}
+
+/* Silence means something: its end could have been read. */
+static bool
+conn_could_end(const struct node_conn *c)
+{
+	return c->ended || (node_conn_first(c) && !c->held);
+}
+
+/* The next one may write before this one's end has been read: that cannot be while our sink is
+ * full, which may in turn wait for what is written there.  Not at once: what the peer's kernel has
+ * of this one should be read before what comes on the next. */
 static void
 conn_give_up(struct node_conn *c)
 {
-	if (!c->writes || conn_owed(c) || outbox_in_message(&c->peer->out))
+	if (!c->writes || !conn_settled(c))
 		return;
 	c->writes = false;
+	node_peer_check(c->peer);
 	if (c->peer->current)
 		node_conn_kick(c->peer->current);
-	else
-		node_peer_check(c->peer);
 }
 
 /* Nothing moved for a while, though it could: what is left is given up. */
 static void
 conn_silent(struct node_conn *c)
 {
-	bool clean = !c->writes;
+	bool clean = conn_settled(c);
 
 	text_free(&c->why);
 	if (!c->ended && conn_half_frame(c, "its end did not come: "))
@@ -293,8 +307,7 @@ conn_judge_leaving(struct node_conn *c)
 	conn_shut(c);
 	if (c->state == CONN_OVER)
 		return;
-	conn_give_up(c);
-	if (c->ended && c->shut && !c->writes) {
+	if (c->ended && c->shut && conn_settled(c)) {
 		node_conn_end(c, c->leave_reason, CCF_OK, NULL, true);
 		return;
 	}
@@ -308,15 +321,12 @@ conn_judge_leaving(struct node_conn *c)
 	}
 	if (c->broken && c->ended)
 		node_conn_fail(c);
-	else if (reactor_now(c->node->cfg.reactor) - c->moved_at >= NODE_LEAVE_MS)
+	else if (reactor_now(c->node->cfg.reactor) - c->moved_at < NODE_LEAVE_MS)
+		return;
+	else if (conn_could_end(c))
 		conn_silent(c);
-}
-
-/* Silence means something: its end could have been read. */
-static bool
-conn_could_end(const struct node_conn *c)
-{
-	return c->ended || (node_conn_first(c) && !c->held);
+	else
+		conn_give_up(c);
 }
 
 void
@@ -330,7 +340,7 @@ node_conn_judge(struct node_conn *c)
 	if (c->state == CONN_OVER)
 		return;
 	moved = c->in.bytes + c->out_bytes + (c->writes ? c->peer->out.acked : 0);
-	if (moved != c->moved || (c->state == CONN_LEAVING && !conn_could_end(c)))
+	if (moved != c->moved)
 		c->moved_at = now;
 	c->moved = moved;
 	if (c->state == CONN_LEAVING)
@@ -353,7 +363,7 @@ conn_interval(const struct node_conn *c, int64_t least, int64_t most)
 int64_t
 node_conn_due(const struct node_conn *c)
 {
-	int64_t now = reactor_now(c->node->cfg.reactor), at = CLOCK_NEVER;
+	int64_t now = reactor_now(c->node->cfg.reactor), at = CLOCK_NEVER, silent;
 
 	if (c->state == CONN_STRANGER)
 		return clock_after(c->born, c->node->cfg.first_frame);
@@ -361,7 +371,8 @@ node_conn_due(const struct node_conn *c)
 		return conn_owed(c) ? now + conn_interval(c, ASK_OPEN_MS, ASK_OPEN_MOST_MS) : at;
 	if (conn_owed(c))
 		at = now + conn_interval(c, ASK_LEAVE_MS, ASK_LEAVE_MOST_MS);
-	if (conn_could_end(c) && c->moved_at + NODE_LEAVE_MS < at)
-		at = c->moved_at + NODE_LEAVE_MS;
+	silent = c->moved_at + NODE_LEAVE_MS;
+	if ((conn_could_end(c) || (c->writes && conn_settled(c))) && silent < at)
+		at = silent;
 	return at;
 }

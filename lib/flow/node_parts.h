@@ -40,7 +40,7 @@ struct node_conn {
 	struct grave grave;
 	TAILQ_ENTRY(node_conn) link; /* of node.strangers or peer.conns */
 	const char *leave_reason;   /* LEAVING: why, a word of metric_reasons; static */
-	int64_t moved_at;           /* when something came, was written or acknowledged last; LEAVING: or could not have come */
+	int64_t moved_at;           /* when something came, was written or acknowledged last */
 	unsigned probe;             /* how often acknowledgements were asked for in vain */
 	/* private to node_conn.c, node_leave.c */
 	int broken;                 /* the first of the errors that any call met, positive: the kernel says it once */

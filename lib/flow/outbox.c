@@ -370,7 +370,7 @@ shrunk(struct outbox_chunk *c)
 	uint64_t end = c->ranged_end;
 
 	for (; c && c->at < end; c = TAILQ_NEXT(c, link)) {
-		if (c->kind == RANGE && range_check(c->range) < 0)
+		if (c->range && range_check(c->range) < 0)
 			return c->range;
 	}
 	return NULL;
@@ -499,8 +499,7 @@ outbox_write(struct outbox *o, int fd, bool only_begun)
 			drop_next(o, r);
 			continue;
 		}
-		rc = o->next->kind == RANGE ? write_range(o, fd, &share)
-					    : write_bytes(o, fd, stop, &share);
+		rc = o->next->range ? write_range(o, fd, &share) : write_bytes(o, fd, stop, &share);
 		if (rc < 0)
 			return rc;
 	}

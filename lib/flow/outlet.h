@@ -18,8 +18,8 @@ struct outlet {
 	struct reactor *reactor;
 	void (*drained)(void *arg);         /* it was full, and is not any more */
 	void (*empty)(void *arg);           /* all was written, after outlet_finish; perhaps at once, then from the reactor */
-	void (*gone)(void *arg, int error); /* a write failed (EPIPE ...): called once, nothing is kept or taken any more, and nothing
-					     * else is called */
+	void (*gone)(void *arg, int error); /* a write failed (EPIPE ...): called once, nothing is kept or taken any more, and
+					     * nothing else is called */
 	void *arg;
 	/* private */
 	struct transport *to;

@@ -19,8 +19,10 @@ struct tap {
 	struct transport *inner;
 	struct taps *taps;
 	struct relay *relay; /* NULL until it is attached */
+	struct tap *other;   /* of the same relay */
 	struct decode decode;
 	bool from_client;
+	bool last;  /* of the two to have been read */
 	bool waits; /* it was not read, or not said to be waited for, for want of room */
 	bool over;  /* the decoder knows that there is no more */
 	char conn[CONN_MAX];
@@ -71,20 +73,46 @@ tap_over(struct tap *tap)
 	tap->over = true;
 }
 
-/* Who waited longest stands first, and is kicked first. */
 static void
-tap_show(struct tap *tap, const void *bytes, size_t len)
+tap_was_read(struct tap *tap, bool last)
 {
-	decode_feed(&tap->decode, bytes, len);
+	if (!tap)
+		return;
+	tap->last = last;
 	TAILQ_REMOVE(&tap->taps->all, tap, link);
 	TAILQ_INSERT_TAIL(&tap->taps->all, tap, link);
 }
 
+/* Whose relay was read longest ago stands first, and is kicked first. */
+static void
+tap_show(struct tap *tap, const void *bytes, size_t len)
+{
+	decode_feed(&tap->decode, bytes, len);
+	tap_was_read(tap->other, false);
+	tap_was_read(tap, true);
+}
+
 static bool
-tap_may_read(struct tap *tap)
+tap_has_room(struct tap *tap)
 {
 	tap->waits = !tap->taps->ready(tap->taps->arg);
 	return !tap->waits;
+}
+
+/* A relay always reads one of its sides first: where there is room for one read at a time, the
+ * other has its turn after that. */
+static bool
+tap_may_read(struct tap *tap)
+{
+	struct tap *other = tap->other;
+
+	if (!tap_has_room(tap))
+		return false;
+	if (!other || !other->waits || !tap->last)
+		return true;
+	other->waits = false;
+	relay_kick(tap->relay);
+	return false;
 }
 
 /* ---- the transport ---- */
@@ -147,7 +175,7 @@ tap_want(const struct transport *t, unsigned ops)
 {
 	struct tap *tap = tap_of(t);
 
-	if (ops & TP_READ && !tap_may_read(tap))
+	if (ops & TP_READ && !tap_has_room(tap))
 		ops &= ~(unsigned)TP_READ;
 	return ops ? tap->inner->ops->want(tap->inner, ops) : 0;
 }
@@ -188,6 +216,8 @@ tap_close(struct transport *t, bool cut)
 	if (!t)
 		return;
 	tap_over(tap);
+	if (tap->other)
+		tap->other->other = NULL;
 	TAILQ_REMOVE(&tap->taps->all, tap, link);
 	tap->inner->ops->close(tap->inner, cut);
 	free(tap);
@@ -257,7 +287,14 @@ tap_wrap(struct taps *taps, struct transport *inner, const char *conn, bool from
 void
 tap_attach(struct transport *t, struct relay *relay)
 {
-	tap_of(t)->relay = relay;
+	struct tap *tap = tap_of(t), *other;
+
+	TAILQ_FOREACH(other, &tap->taps->all, link)
+		if (other->relay == relay) {
+			tap->other = other;
+			other->other = tap;
+		}
+	tap->relay = relay;
 }
 
 void

@@ -291,6 +291,14 @@ socket_reset(int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
+void
+socket_calm(int fd)
+{
+	struct linger linger = { 0 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 bool
 socket_over(int fd)
 {

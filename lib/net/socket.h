@@ -41,5 +41,6 @@ void socket_leave(int fd);			/* Ends our direction and drops what has come, so t
 					 * is no reset that overtakes our last word */
 void socket_reset(int fd);
 /* SO_LINGER 0: the close that follows, if nobody else holds it, is a reset.  Does not close. */
+void socket_calm(int fd);			/* Undoes that: the close is an orderly one */
 
 #endif
