@@ -129,9 +129,9 @@ demo: $(TOOLS) ## bring the pipeline up, fetch a page through it, leave nothing 
 interop: $(TOOLS) ## testssl.sh against ccf-tlsterm, its reports in build/interop; some minutes
 	@BUILD=$(B) tests/interop/run.sh
 
-bench: $(TOOLS) $(B)/tests/bench/udp ## CPU time beside the peers that are installed; root, some minutes; T=WORD only rows with it
+bench: $(TOOLS) $(B)/tests/bench/udp $(B)/tests/bench/frames ## CPU time beside the peers that are installed; root, some minutes; T=WORD only rows with it
 	@BUILD=$(B) T='$(T)' tests/bench/run.sh
-$(B)/tests/bench/udp: $(B)/tests/bench/udp.o
+$(B)/tests/bench/udp $(B)/tests/bench/frames: %: %.o
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(LINK) -o $@ $< $(LDLIBS)
 

@@ -6,7 +6,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$(realpath "${BUILD:-build}"):$PATH:/usr/sbin PART=268435456
-udp=$(realpath "${BUILD:-build}")/tests/bench/udp
+udp=${PATH%%:*}/tests/bench/udp frames=${PATH%%:*}/tests/bench/frames
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccf-bench.XXXXXX")
 session='' backend='' TIMEFORMAT='%U %S'
 trap 'over; kill $backend; wait; rm -rf "$work"' EXIT
@@ -135,6 +135,27 @@ echoed() {
 	done
 }
 
+# messages NAME SIZE BARE COUNT: from one program to another, BARE over a connection between the two, COUNT over two nodes; CPU ns a
+# message of each process that has a part in it, and how many thousands of them a CPU second is enough for.
+messages() {
+	wanted "$1" || return 0
+	"$frames" bare "$2" "$3" >frames.out
+	if [ -n "$(type -P ccf-nodelink)" ]; then
+		port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+		rm -f n0.app n1.app
+		setsid sh -c "ccf-listen -q --to n1.link 127.0.0.1:$port & ccf-nodelink -q --from n1.link --id n1 --app n1.app & echo \$! >n1.pid
+		    exec ccf-nodelink -q --id n0 --peer n1=127.0.0.1:$port --retry 100 --app n0.app" >>peers.log 2>&1 </dev/null &
+		session=$!
+		until [ -S n0.app ] && [ -S n1.app ]; do kill -0 "$session"; done	# n1 takes connections when its program is there
+		"$frames" app "$2" "$4" n0 n0.app "$session" n1 n1.app "$(cat n1.pid)" >>frames.out
+		over
+	fi
+	while read -r who ns; do
+		echo "$ns" >>"$1, CPU ns.$who"
+		awk -v "ns=$ns" 'BEGIN { printf "%.1f\n", 1000000 / ns }' >>"$1, 1000 a CPU s.$who"
+	done <frames.out
+}
+
 # filtered NAME BYTES CMD...: a filter with so many bytes on its standard input; what comes out is thrown away.
 filtered() {
 	wanted "$1" && [ -n "$(type -P "$3")" ] || return 0
@@ -163,6 +184,9 @@ for _ in $(seq "${REPS:-3}"); do
 	filtered 'stdin to TCP, s per GiB' $PART nc -N 127.0.0.1 "$sink"
 	filtered 'TCP to stdout, s per GiB' 0 ccf-connect "127.0.0.1:$source"
 	filtered 'TCP to stdout, s per GiB' 0 nc -d 127.0.0.1 "$source"
+	messages 'messages of 64 B' 64 60000000 2000000
+	messages 'messages of 1 KiB' 1024 5000000 600000
+	messages 'messages of 64 KiB' 65536 80000 20000
 	for size in 64 512 1400; do
 		echoed "UDP $size B, 16 peers x 8, us" 16 8 $size 1s mmsg ccf loop socat socat-fork ncat
 		# Most of it is a processor that falls asleep and wakes up, as it likes: many short rounds, to see the rest.
