@@ -275,12 +275,30 @@ came(void *arg, struct node_peer *p, const struct message *m)
 static int
 status_of(const char *reason)
 {
-	return strcmp(reason, "no-such-name") == 0	? CCF_RESOLVE
-	       : strcmp(reason, "connect-timeout") == 0 ? CCF_DEADLINE
-	       : strcmp(reason, "refused") == 0		? CCF_CONNECT
-	       : strcmp(reason, "link-lost") == 0	? CCF_CUT
-	       : strcmp(reason, "file-shrank") == 0	? CCF_CUT
-							: CCF_UNAVAILABLE;
+	static const struct {
+		const char *reason;
+		int status;
+	} of[] = { { "no-such-name", CCF_RESOLVE }, { "refused", CCF_CONNECT },
+		{ "connect-timeout", CCF_DEADLINE }, { "cannot-bind", CCF_BIND },
+		{ "link-lost", CCF_CUT }, { "unknown", CCF_CUT }, { "file-shrank", CCF_CUT },
+		{ "other", CCF_SYSTEM } };
+
+	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++)
+		if (strcmp(of[i].reason, reason) == 0)
+			return of[i].status;
+	return CCF_UNAVAILABLE;
+}
+
+/* A ping may have gone over another connection that there is by now. */
+static void
+link_went_down(const struct node_event *e)
+{
+	const struct node_peer *p = node_find(&node, e->id, e->id_len);
+
+	if (e->fate.unknown + e->fate.dropped > 0)
+		failed(CCF_CUT);
+	if (e->fate.kept == 0 && (!p || node_peer_state(p) != NODE_PEER_UP))
+		pinger_fail(&pinger, e->id, e->id_len, "the link went down");
 }
 
 static void
@@ -293,10 +311,7 @@ happened(void *arg, const struct node_event *e)
 		if (strcmp(e->reason, "queue-full") != 0)
 			pinger_fail(&pinger, e->id, e->id_len, e->why ? e->why : e->reason);
 	} else if (e->kind == NODE_DOWN && e->id) {
-		if (e->fate.unknown + e->fate.dropped > 0)
-			failed(CCF_CUT);
-		if (e->fate.kept == 0)
-			pinger_fail(&pinger, e->id, e->id_len, "the link went down");
+		link_went_down(e);
 	}
 }
 

@@ -3,7 +3,7 @@
  * addressed frames (wire/frame), whose sender is ours or empty (then ours is put in).  Who may connect: our own user, root,
  * peer_user.
  * - a program that does not read holds everything up once its queue is full (apps_ready); it loses nothing;
- * - what a program sends to a full queue waits, and that program is not read meanwhile;
+ * - what a program sends to a full queue waits, and that program is not read meanwhile (what room() says is otherwise the owner's);
  * - a frame that breaks the form, or another's sender, ends that program's connection with one line that says why;
  * - a program that ends its direction goes on listening; one that shuts its reading side only sends, and nobody waits for it; at
  *   its full close what it sent before is still passed on, and what waited for it is lost, counted in the line that says so;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -331,13 +332,27 @@ node_conn_taken(struct node *node, struct link *l, const struct note *n, int fd)
 		node_conn_leave(c, "closed");
 }
 
+static bool
+crowded(struct node *node)
+{
+	struct node_peer *p;
+
+	if (node->live < NODE_CROWD)
+		return false;
+	RB_FOREACH(p, node_peers, &node->peers)
+		if (node_peer_crowded(p) && TAILQ_FIRST(&p->conns)->held)
+			return true;
+	return false;
+}
+
 unsigned
 node_hub_room(struct node *node)
 {
 	unsigned n = node->n_hubs ? node->n_hubs : 1;
 
-	if (node->draining) /* of each: its socket, and a file for a long payload */
+	if (node->draining || crowded(node))
 		return 0;
+	/* Of each: its socket, and a file for a long payload. */
 	return (room_for(node->live, 2, node->cfg.fds_spare + node->n_hubs) + n - 1) / n;
 }
 
@@ -352,9 +367,32 @@ refuses(const struct node_peer *p)
 	       id_cmp(node->cfg.id, node->cfg.id_len, p->id, p->id_len) <= 0;
 }
 
+/* What has come there and was not read. */
+static bool
+has_unread(const struct node_conn *c)
+{
+	int n = 0;
+
+	return c->in.rest_len > 0 || c->in.due || (ioctl(c->fd, FIONREAD, &n) == 0 && n > 0);
+}
+
+/* Who dials us does not know yet of the one that we dialled, or has ended it: what he says here he
+ * said before all that may still come there, or there comes nothing more.  That one waits. */
+static void
+put_in_order(struct node_conn *c)
+{
+	struct node_conn *before = TAILQ_PREV(c, node_conns, link);
+
+	if (!before || !before->dialled || before->state != CONN_LEAVING || has_unread(before))
+		return;
+	TAILQ_REMOVE(&c->peer->conns, c, link);
+	TAILQ_INSERT_BEFORE(before, c, link);
+}
+
 static void
 join(struct node_conn *c, struct node_peer *p)
 {
+	bool crossed = !p->current;
 	struct node_event e = { 0 };
 
 	node_peer_halt(p);
@@ -362,6 +400,8 @@ join(struct node_conn *c, struct node_peer *p)
 	if (p->current)
 		node_conn_leave(p->current, "replaced");
 	node_conn_joined(c, p);
+	if (crossed)
+		put_in_order(c);
 	node_open_line(c);
 	node_tell_conn(c, NODE_UP, &e);
 }

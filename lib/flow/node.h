@@ -33,7 +33,11 @@ struct text;
 
 #define NODE_YOUNG_MS 2000 /* CCF #8233 */
 #define NODE_LEAVE_MS 1000
-#define NODE_CONNS    4    /* of a peer at once: one, and those before it that are being read to their end; more are refused */
+#define NODE_FLUSH_MS 30000 /* for what was written before a `close` or a drain to be acknowledged, without a user_timeout */
+#define NODE_CROWD    4    /* connections of a peer at once, one and those before it that are read to their end: it is not
+			      dialled more often, and while anybody has so many, and waits for us (ready), no more are taken:
+			      what has come there was acknowledged, and is to be read, not refused */
+#define NODE_CONNS    64   /* ... and of these (some are on their way when no more are to be taken) the next one is refused */
 #define NODE_PEERS    4096 /* known ids; beyond that a stranger's connection is refused */
 
 struct node_conn;
@@ -46,7 +50,7 @@ struct node_peer {
 	struct addr *address;    /* NULL: it cannot be dialled */
 	bool said;               /* by --peer or associate: kept for good.  Else it goes with its last connection and message */
 	struct outbox out;
-	TAILQ_HEAD(, node_conn) conns; /* in the order they were associated; the first is the one that is read */
+	TAILQ_HEAD(node_conns, node_conn) conns; /* in the order of what was said on them; the first is the one that is read */
 	struct node_conn *current;     /* the one in use, or NULL */
 	uint64_t messages_in, bytes_in;
 	/* private to node*.c */

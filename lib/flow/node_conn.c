@@ -139,10 +139,11 @@ conn_wait(struct node_conn *c, bool moved)
 	}
 }
 
+/* One that leaves behind another is read for its end; its messages wait. */
 static bool
 conn_may_read(const struct node_conn *c)
 {
-	return !c->ended && node_conn_first(c);
+	return !c->ended && (node_conn_first(c) || c->state == CONN_LEAVING);
 }
 
 static void

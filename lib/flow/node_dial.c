@@ -69,6 +69,8 @@ loss_of(const struct endpoint *ep)
 		return "connect-timeout";
 	case CCF_RESOLVE:
 		return "no-such-name";
+	case CCF_BIND:
+		return "cannot-bind";
 	case CCF_CONNECT:
 		return "refused";
 	default:
@@ -173,25 +175,26 @@ node_peer_again(struct timer *t)
 /* ---- what to do now ---- */
 
 bool
-node_peer_writer(const struct node_peer *p)
-{
-	const struct node_conn *c;
-
-	TAILQ_FOREACH(c, &p->conns, link)
-		if (c->writes)
-			return true;
-	return false;
-}
-
-static bool
-crowded(const struct node_peer *p)
+node_peer_crowded(const struct node_peer *p)
 {
 	const struct node_conn *c;
 	unsigned n = 0;
 
 	TAILQ_FOREACH(c, &p->conns, link)
 		n++;
-	return n >= NODE_CONNS;
+	return n >= NODE_CROWD;
+}
+
+/* What is dialled next waits for the end of those before it. */
+static bool
+may_dial(const struct node_peer *p)
+{
+	const struct node_conn *c;
+
+	TAILQ_FOREACH(c, &p->conns, link)
+		if (!c->parted)
+			return false;
+	return p->dialling == PEER_IDLE && !node_peer_crowded(p);
 }
 
 bool
@@ -228,14 +231,14 @@ node_peer_check(struct node_peer *p)
 		give_up(p);
 	if (p->out.waiting == 0 || p->current)
 		node_peer_halt(p);
-	else if (p->dialling == PEER_IDLE && !node_peer_writer(p) && !crowded(p)) {
+	else if (may_dial(p)) {
 		dial_begin(p);
 		return;
 	}
 	tell_room(p);
 	if (p->out.waiting > 0)
 		return;
-	if (node->draining && p->current)
+	if (node->draining && p->current && p->current == TAILQ_FIRST(&p->conns))
 		node_conn_leave(p->current, "closed");
 	if (!p->said && TAILQ_EMPTY(&p->conns))
 		node_due(node, NODE_DUE_FORGET);

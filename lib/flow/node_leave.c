@@ -268,21 +268,64 @@ conn_settled(const struct node_conn *c)
 static bool
 conn_could_end(const struct node_conn *c)
 {
-	return c->ended || (node_conn_first(c) && !c->held);
+	return c->ended || !c->held;
 }
 
-/* The next one may write before this one's end has been read: that cannot be while our sink is
- * full, which may in turn wait for what is written there.  Not at once: what the peer's kernel has
- * of this one should be read before what comes on the next. */
+/* The next one may be dialled, and write, before this one's end has been read: that cannot be while
+ * our sink is full, which may in turn wait for what is written there.  Not at once: what the peer's
+ * kernel has of this one should be read before what comes on the next. */
 static void
 conn_give_up(struct node_conn *c)
 {
-	if (!c->writes || !conn_settled(c))
+	if (c->parted || !conn_settled(c))
 		return;
 	c->writes = false;
+	c->parted = true;
 	node_peer_check(c->peer);
 	if (c->peer->current)
 		node_conn_kick(c->peer->current);
+}
+
+/* Our own sink is full, or one before it is leaving, too: that ends by itself. */
+static bool
+conn_has_to_wait(const struct node_conn *c)
+{
+	const struct node_conn *before = c;
+
+	while ((before = TAILQ_PREV(before, node_conns, link)))
+		if (before->state == CONN_LEAVING)
+			return true;
+	return TAILQ_FIRST(&c->peer->conns)->held;
+}
+
+/* A peer that keeps to our rules would have ended those before it by now. */
+static void
+conn_overtake(struct node_conn *c)
+{
+	c->moved_at = reactor_now(c->node->cfg.reactor);
+	if (conn_has_to_wait(c)) {
+		conn_give_up(c);
+		return;
+	}
+	TAILQ_REMOVE(&c->peer->conns, c, link);
+	TAILQ_INSERT_HEAD(&c->peer->conns, c, link);
+	node_conn_kick(c);
+}
+
+/* How long nothing may move.  What was written has the time that it would have without an end; but
+ * not where another connection has taken this one's place: it waits. */
+static int64_t
+conn_patience(const struct node_conn *c)
+{
+	int64_t user = c->node->cfg.user_timeout;
+
+	if (c->peer && c->peer->current)
+		return NODE_LEAVE_MS;
+	if (!conn_owed(c) && !(c->writes && outbox_in_message(&c->peer->out)))
+		return NODE_LEAVE_MS;
+	if (user <= 0)
+		return NODE_FLUSH_MS;
+	return user > NODE_LEAVE_MS ? user : NODE_LEAVE_MS;
 }
 
 /* Nothing moved for a while, though it could: what is left is given up. */
@@ -297,7 +340,8 @@ conn_silent(struct node_conn *c)
 	else if (clean)
 		text_add(&c->why, "its end of stream did not come within %d ms", NODE_LEAVE_MS);
 	else
-		text_add(&c->why, "nothing more was acknowledged within %d ms", NODE_LEAVE_MS);
+		text_add(&c->why, "nothing more was acknowledged within %" PRId64 " ms",
+		    conn_patience(c));
 	node_conn_end(c, c->leave_reason, clean ? CCF_OK : CCF_DEADLINE, c->why.at, clean);
 }
 
@@ -321,10 +365,12 @@ conn_judge_leaving(struct node_conn *c)
 	}
 	if (c->broken && c->ended)
 		node_conn_fail(c);
-	else if (reactor_now(c->node->cfg.reactor) - c->moved_at < NODE_LEAVE_MS)
+	else if (reactor_now(c->node->cfg.reactor) - c->moved_at < conn_patience(c))
 		return;
 	else if (conn_could_end(c))
 		conn_silent(c);
+	else if (!node_conn_first(c))
+		conn_overtake(c);
 	else
 		conn_give_up(c);
 }
@@ -371,8 +417,9 @@ node_conn_due(const struct node_conn *c)
 		return conn_owed(c) ? now + conn_interval(c, ASK_OPEN_MS, ASK_OPEN_MOST_MS) : at;
 	if (conn_owed(c))
 		at = now + conn_interval(c, ASK_LEAVE_MS, ASK_LEAVE_MOST_MS);
-	silent = c->moved_at + NODE_LEAVE_MS;
-	if ((conn_could_end(c) || (c->writes && conn_settled(c))) && silent < at)
+	silent = c->moved_at + conn_patience(c);
+	if ((conn_could_end(c) || !node_conn_first(c) || (!c->parted && conn_settled(c))) &&
+	    silent < at)
 		at = silent;
 	return at;
 }

@@ -39,6 +39,7 @@ struct node_conn {
 	struct tell tell;
 	struct grave grave;
 	TAILQ_ENTRY(node_conn) link; /* of node.strangers or peer.conns */
+	bool parted;                /* LEAVING: the next one does not wait for its end */
 	const char *leave_reason;   /* LEAVING: why, a word of metric_reasons; static */
 	int64_t moved_at;           /* when something came, was written or acknowledged last */
 	unsigned probe;             /* how often acknowledgements were asked for in vain */
@@ -97,7 +98,7 @@ void node_peer_failed(struct node_peer *, const char *loss, const char *why);
 /* One failure more of getting messages there: the next try, or all that waits is dropped; why: a sentence, or NULL */
 void node_peer_again(struct timer *);     /* the back-off is over */
 bool node_peer_reachable(const struct node_peer *);
-bool node_peer_writer(const struct node_peer *); /* one of its connections writes */
+bool node_peer_crowded(const struct node_peer *); /* it has NODE_CROWD connections */
 
 enum node_due { NODE_DUE_DROPS = 1, NODE_DUE_ROOM = 2, NODE_DUE_IDLE = 4, NODE_DUE_FORGET = 8 };
 void node_due(struct node *, enum node_due); /* at the end of the turn */
