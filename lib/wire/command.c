@@ -482,7 +482,9 @@ command_parse(struct command *ret, char *line, size_t len, char *msg, size_t cap
 	struct command c = { 0 };
 	int rc;
 
-	r.end = len && line[len - 1] == '\r' ? r.last - 1 : r.last;
+	r.end = r.last;
+	while (r.end > line && r.end[-1] == '\r')
+		r.end--;
 	if (r.end == line || *line == '#')
 		return 1;
 	rc = read_verb(&r, &c.verb);

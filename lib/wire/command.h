@@ -9,7 +9,7 @@
  * these, parted by single spaces, in which a space is written %20 and the percent sign %25 (text: and file:; any %XX is taken, and
  * other bytes stand for themselves); hex: in either case; base64: of RFC 4648 section 4, with its padding or without;
  * file:PATH[,OFFSET,LENGTH]: the last two commas part the range if digits follow both (%2C is no such comma).  An empty PAYLOAD is
- * legal, with the space before it or without.  A CR at the end of the line is not part of it, but of a PAYLOAD that is plain.
+ * legal, with the space before it or without.  CRs at the end of the line are no part of it, but of a PAYLOAD that is plain.
  * Pure: nothing is opened here. */
 #ifndef WIRE_COMMAND_H
 #define WIRE_COMMAND_H

@@ -224,7 +224,7 @@ CASE(a_plain_payload_stands_as_it_is)
 CASE(a_cr_at_the_end_is_of_a_plain_payload_only)
 {
 	CHECK_INT(parse("links\r"), 0);
-	CHECK_INT(parse("close n1\r"), 0);
+	CHECK_INT(parse("close n1\r\r"), 0);
 	CHECK(id_is("n1"));
 	CHECK_INT(parse("associate n1 a:1\r"), 0);
 	CHECK_STR(c.address, "a:1");
