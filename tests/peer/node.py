@@ -34,13 +34,14 @@ listen: --send FRAME to each who connects, --answer FRAME to its first frame, th
 dial: --chunk N: so many bytes of each write (1: one by one); --then half-close (the default), close, reset, wait (for the other
 side's end), stay (until TERM, or its end); --ends fin|reset: it has to end so.
 
-app: --send ID:N sends N messages, each with its number and a checksum; --receive ID:N awaits as many such ones from there, in order,
-none lost, none twice.  Both are repeatable and go on at once; when all are done it waits until the node has read everything, and ends.
---size LOW[:HIGH] (64) bytes, --type T (forwarded).  --to ID FRAME...: these, addressed to ID; raw ones go as they are.  --expect N: any N
-messages have come; --print shows each as above.  --slow, --after N:stop as above.  --until-end: it goes on until the node ends the
-connection, or TERM.  --when-told: it sends when USR1 comes.  --lossy, --twice: what was lost, or came twice, is told but no fault.  --others: so is what comes from others, or
-has no number.  It prints {"event":"sent", to, messages} (the node may not have read the last of them) and {"event":"received", from,
-run, messages, lost, twice, late, last}; run: of the program that sent them, lost: up to the last that came.
+app: --send ID:N sends N messages, each with its number and a checksum; --receive ID:N awaits as many such ones from there, in
+order, none lost, none twice.  Both are repeatable and go on at once; when all are done it waits until the node has read
+everything, and ends. --size LOW[:HIGH] (64) bytes, --type T (forwarded).  --to ID FRAME...: these, addressed to ID; raw ones go
+as they are.  --expect N: any N messages have come; --print shows each as above.  --slow, --after N:stop as above.  --until-end:
+it goes on until the node ends the connection, or TERM.  --when-told: it sends when USR1 comes.  --lossy, --twice: what was lost,
+or came twice, is told but no fault.  --others: so is what comes from others, or has no number.  It prints {"event":"sent", to,
+messages} (the node may not have read the last of them) and {"event":"received", from, run, messages, lost, twice, late, last};
+run: of the program that sent them, lost: up to the last that came.
 
 check: of the last "peer" line of each ID, sent = delivered + dropped + unknown + waiting.  --idle: nothing waits any more.  --sent ID=N,
 --received ID=N, --delivered ID=N ...: exactly so many; of several files ID is NAME/ID.  --pairs: the files are of the nodes NAME, none
