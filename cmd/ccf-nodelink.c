@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/env.h"
+#include "base/metrics.h"
 #include "base/text.h"
 #include "cmd/control.h"
 #include "cmd/nodelink_lines.h"
@@ -156,7 +157,7 @@ static void
 linger_over(struct timer *t)
 {
 	(void)t;
-	drain_begin();
+	tool_drain(); /* within --drain-timeout, whatever the others do */
 }
 
 static void
@@ -168,13 +169,19 @@ linger_begin(void)
 		(void)reactor_timer(
 		    tool.reactor, &linger_timer, clock_after(reactor_now(tool.reactor), linger));
 	else
-		drain_begin();
+		tool_drain();
 }
 
+/* A connection that its peer does not end is none of that: the drain sees to it. */
 static bool
 all_arrived(void)
 {
-	return node_idle(&node) && pinger.n == 0;
+	struct node_peer *p;
+
+	RB_FOREACH(p, node_peers, &node.peers)
+		if (p->out.waiting > 0)
+			return false;
+	return pinger.n == 0;
 }
 
 /* Whether it is time for the next step to the end. */
@@ -250,6 +257,32 @@ came_ping(const struct node_peer *p, int64_t us)
 	check_later(NULL);
 }
 
+/* A long payload that was to lie in a file and does not; the log says why. */
+static bool
+unkept(const struct message *m)
+{
+	return (save_dir || echo) && !m->payload && !m->range && m->frame.payload > 0;
+}
+
+/* An echo is its sender's bytes or none. */
+static void
+not_kept(const struct node_peer *p)
+{
+	static const char loss[] = "not-kept";
+	struct node_event e = { .kind = NODE_DROP,
+		.id = p->id,
+		.id_len = p->id_len,
+		.reason = loss,
+		.why = "its payload could not be kept until it is sent back",
+		.count = 1 };
+
+	failed(CCF_SYSTEM);
+	if (!echo)
+		return;
+	metric_add(METRIC_LOSSES, loss, 1);
+	lines_event(&e);
+}
+
 static void
 came(void *arg, struct node_peer *p, const struct message *m)
 {
@@ -268,7 +301,9 @@ came(void *arg, struct node_peer *p, const struct message *m)
 		apps_message(&apps, m);
 	else
 		lines_message(m);
-	if (echo)
+	if (unkept(m))
+		not_kept(p);
+	else if (echo)
 		(void)node_send(&node, p->id, p->id_len, m->frame.type, &piece, 1);
 }
 
@@ -309,7 +344,7 @@ happened(void *arg, const struct node_event *e)
 	if (e->kind == NODE_DROP) {
 		failed(status_of(e->reason));
 		if (strcmp(e->reason, "queue-full") != 0)
-			pinger_fail(&pinger, e->id, e->id_len, e->why ? e->why : e->reason);
+			pinger_fail(&pinger, e->id, e->id_len, lines_why(e));
 	} else if (e->kind == NODE_DOWN && e->id) {
 		link_went_down(e);
 	}
@@ -326,10 +361,19 @@ room_again(void *arg)
 }
 
 static void
+regrant(void)
+{
+	for (unsigned i = 0; i < sources_opened; i++)
+		hub_regrant(&sources[i]);
+}
+
+static void
 lines_drained(void)
 {
 	orders_resume();
 	node_resume(&node);
+	apps_resume(&apps);
+	regrant();
 }
 
 static void
@@ -347,7 +391,7 @@ static bool
 app_room(void *arg, const char *to, size_t len)
 {
 	(void)arg;
-	return node_room(&node, to, len) != NODE_WAIT;
+	return !lines_full() && node_room(&node, to, len) != NODE_WAIT;
 }
 
 /* What has no sender gets ours; what has it is passed on as it is. */
@@ -374,8 +418,7 @@ apps_changed(void *arg)
 {
 	(void)arg;
 	node_resume(&node);
-	for (unsigned i = 0; i < sources_opened; i++)
-		hub_regrant(&sources[i]);
+	regrant();
 	check_later(NULL);
 }
 
@@ -409,12 +452,13 @@ source_conn(struct hub *h, struct link *l, const struct note *n, int fd)
 	node_conn_taken(&node, l, n, fd);
 }
 
-/* Nobody is let in before a program is there to hear him. */
+/* Nobody is let in before a program is there to hear him, or while no more lines are taken: those
+ * that are told all the same are then of the connections and peers that there are, a few each. */
 static unsigned
 source_room(struct hub *h)
 {
 	(void)h;
-	return app_path && apps.n == 0 ? 0 : node_hub_room(&node);
+	return lines_full() || (app_path && apps.n == 0) ? 0 : node_hub_room(&node);
 }
 
 static void
@@ -624,10 +668,20 @@ check_commands(void)
 }
 
 static void
-check_node(void)
+check_save(void)
 {
 	struct stat st;
+	bool there = stat(save_dir, &st) == 0;
 
+	if (!there && errno != ENOENT && errno != ENOTDIR)
+		tool_die(CCF_SYSTEM, "--save %s: %s", save_dir, strerror(errno));
+	if (!there || !S_ISDIR(st.st_mode))
+		tool_usage("--save %s: no such directory", save_dir);
+}
+
+static void
+check_node(void)
+{
 	if (!id_text)
 		tool_usage("--id is missing: who we are, as in --id n0");
 	check_id("--id", id_text, strlen(id_text), id, &id_len);
@@ -638,8 +692,8 @@ check_node(void)
 	if (save_dir && app_path)
 		tool_usage("--save writes payloads that are too long for an event: with --app "
 			   "programs get them");
-	if (save_dir && (stat(save_dir, &st) < 0 || !S_ISDIR(st.st_mode)))
-		tool_usage("--save %s: no such directory", save_dir);
+	if (save_dir)
+		check_save();
 	if (commands)
 		check_commands();
 	if (linger_text)

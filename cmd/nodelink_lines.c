@@ -106,16 +106,30 @@ lines_message(const struct message *m)
 	end(&e);
 }
 
+const char *
+lines_why(const struct node_event *n)
+{
+	if (n->why)
+		return n->why;
+	if (strcmp(n->reason, "unknown-peer") == 0)
+		return "its address is not known: say associate or --peer";
+	return n->reason;
+}
+
+/* What may have arrived is not dropped. */
 static void
 lines_drop(const struct node_event *n)
 {
-	struct event e = begin("dropped");
+	bool unknown = strcmp(n->reason, "unknown") == 0;
+	struct event e = begin(unknown ? "unknown" : "dropped");
+	const char *why = lines_why(n);
 
 	event_id(&e, "peer", n->id, n->id_len);
 	event_number(&e, "count", n->count);
-	event_word(&e, "reason", n->reason);
-	if (n->why)
-		event_note(&e, "why", n->why);
+	if (!unknown)
+		event_word(&e, "reason", n->reason);
+	if (why != n->reason)
+		event_note(&e, "why", why);
 	end(&e);
 }
 

@@ -26,6 +26,7 @@ void lines_close(void);
 
 void lines_message(const struct message *);
 void lines_event(const struct node_event *);
+const char *lines_why(const struct node_event *); /* of a DROP, as a sentence or else a word; the event's or static */
 void lines_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void lines_pong(const char *id, size_t len, int64_t us);
 void lines_no_pong(const char *id, size_t len, const char *why);

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/opts.h"
 #include "cmd/nodelink_lines.h"
@@ -15,11 +17,48 @@
 #include "flow/range.h"
 #include "wire/command.h"
 
+#define FILES_MS  100 /* a look whether there are descriptors again */
+#define FDS_SPARE 16  /* for dials, and for who asks us */
+
 static struct orders_config cfg;
 static struct inlet in;
 static int in_fd = -1; /* ours */
 
+static struct timer files_timer;
+static bool out_of_files; /* this line waits for descriptors */
+
 /* ---- send ---- */
+
+static void
+files_again(struct timer *t)
+{
+	(void)t;
+	inlet_resume(&in);
+}
+
+/* Those of messages under way come back.  false: there are none of those. */
+static bool
+wait_for_files(void)
+{
+	struct node_peer *p;
+
+	RB_FOREACH(p, node_peers, &cfg.node->peers)
+		out_of_files = out_of_files || p->out.ranges > 0;
+	files_timer.fire = files_again;
+	return out_of_files && reactor_timer(tool.reactor, &files_timer,
+				   clock_after(reactor_now(tool.reactor), FILES_MS)) == 0;
+}
+
+/* Files may not take the descriptors without which nothing is dialled, and none of them is sent. */
+static bool
+is_short(int rc, const struct range *r)
+{
+	struct rlimit limit;
+
+	if (rc < 0)
+		return rc == -EMFILE || rc == -ENFILE;
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)r->fd + FDS_SPARE >= limit.rlim_cur;
+}
 
 /* The file's part of a message, looked at before anything is sent. */
 static int
@@ -27,12 +66,18 @@ piece_open(struct piece *p, const struct command_part *part)
 {
 	int rc = range_open(&p->range, part->path, part->offset, part->length);
 
+	if (is_short(rc, p->range) && wait_for_files())
+		return -EMFILE;
 	if (rc == -ERANGE && part->length >= 0)
 		lines_error("send: file:%s ends before byte %lld + %lld: nothing was sent",
 		    part->path, (long long)part->offset, (long long)part->length);
 	else if (rc == -ERANGE)
 		lines_error("send: file:%s ends before byte %lld: nothing was sent", part->path,
 		    (long long)part->offset);
+	else if (rc == -ENODATA)
+		lines_error("send: file:%s cannot be read as far as it says it is long: nothing "
+			    "was sent",
+		    part->path);
 	else if (rc == -EINVAL)
 		lines_error(
 		    "send: %s is no regular file, and only of one can a range be sent", part->path);
@@ -46,8 +91,11 @@ too_large(const struct piece *piece, unsigned n)
 {
 	uint64_t most = cfg.node->cfg.max_frame, size = 16 + cfg.node->cfg.id_len;
 
-	for (unsigned i = 0; i < n; i++)
-		size += piece[i].range ? piece[i].range->len : piece[i].len;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t len = piece[i].range ? piece[i].range->len : piece[i].len;
+
+		size = len > UINT64_MAX - size ? UINT64_MAX : size + len;
+	}
 	if (size <= most)
 		return false;
 	lines_error("send: the frame would be %llu bytes, --max-frame is %llu: nothing was sent",
@@ -206,9 +254,10 @@ order(void *arg, char *line, size_t len)
 	if ((c.verb == COMMAND_SEND || c.verb == COMMAND_PING) && !cfg.silent &&
 	    node_room(cfg.node, c.id, c.id_len) == NODE_WAIT)
 		return false;
-	if (!obey(&c))
+	out_of_files = false;
+	if (!obey(&c) && !out_of_files)
 		cfg.bad();
-	return true;
+	return !out_of_files;
 }
 
 static void
@@ -261,6 +310,8 @@ void
 orders_close(void)
 {
 	inlet_close(&in);
+	if (tool.reactor)
+		(void)reactor_timer(tool.reactor, &files_timer, CLOCK_NEVER);
 	if (in_fd != -1)
 		close(in_fd);
 	in_fd = -1;

@@ -29,8 +29,8 @@ static const char *const metric_drops[] = { "queue-full", "rate", "rate-host", "
 	"rate-sessions", "hard-cap", "too-large", "empty", "denied", "loop", "amplification",
 	"send-full", "send-failed", "no-descriptors", "cannot-run", "draining", "kernel", "other" };
 static const char *const metric_losses[] = { "unknown", "unknown-peer", "queue-full", "refused",
-	"connect-timeout", "no-such-name", "cannot-bind", "link-lost", "file-shrank", "draining",
-	"drain-timeout", "other" };
+	"connect-timeout", "no-such-name", "cannot-bind", "link-lost", "file-shrank", "not-kept",
+	"draining", "drain-timeout", "other" };
 static const char *const metric_levels[] = { "error", "warn", "info", "debug" };
 /* clang-format off */
 static const char *const metric_reasons[] = { /* the most frequent first: a word is looked up at each close */

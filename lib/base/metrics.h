@@ -19,7 +19,8 @@ struct text;
  *	drops		too-large empty denied rate rate-host rate-all rate-sessions loop hard-cap queue-full amplification
  *			send-full send-failed no-descriptors cannot-run draining kernel other
  *	losses		unknown (written whole, and not acknowledged when the connection broke) unknown-peer queue-full
- *			refused connect-timeout no-such-name cannot-bind link-lost file-shrank draining drain-timeout other
+ *			refused connect-timeout no-such-name cannot-bind link-lost file-shrank not-kept draining drain-timeout
+ *			other
  *	levels		error warn info debug */
 #define METRICS_COUNTERS(X) \
 	X(TAKEN, "ccfnet_connections_taken", "", metric_one, "Connections taken from a source.") \

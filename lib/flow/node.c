@@ -3,6 +3,8 @@
 #include "flow/node.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +161,13 @@ node_associate(struct node *node, const char *id, size_t len, const struct addr 
 
 /* ---- messages ---- */
 
+static bool
+is_full(const struct node_peer *p)
+{
+	return p->out.unwritten + p->out.spooled >= p->node->cfg.max_queue ||
+	       p->out.ranges >= NODE_FILES;
+}
+
 /* What is to become of one for p, and why if it is dropped. */
 static enum node_put
 may_put(const struct node *node, const struct node_peer *p, const char **ret_loss)
@@ -171,7 +180,7 @@ may_put(const struct node *node, const struct node_peer *p, const char **ret_los
 		*ret_loss = "unknown-peer";
 		return NODE_DROPPED;
 	}
-	if (p->out.unwritten < node->cfg.max_queue)
+	if (!is_full(p))
 		return NODE_TAKEN;
 	*ret_loss = "queue-full";
 	return p->refused ? NODE_DROPPED : NODE_WAIT;
@@ -216,7 +225,7 @@ with_bytes(struct piece *to, const struct piece *piece, unsigned n, uint64_t *re
 
 		if (len > 0)
 			to[m++] = piece[i];
-		*ret_size += len;
+		*ret_size = *ret_size + len < len ? UINT64_MAX : *ret_size + len;
 	}
 	return m;
 }
@@ -332,31 +341,49 @@ node_conn_taken(struct node *node, struct link *l, const struct note *n, int fd)
 		node_conn_leave(c, "closed");
 }
 
-static bool
-crowded(struct node *node)
+/* Fewer, where a peer has many that were not read yet: they wait before they are taken, too. */
+static unsigned
+room_beside(struct node *node)
 {
+	unsigned n, room = UINT_MAX;
 	struct node_peer *p;
 
 	if (node->live < NODE_CROWD)
-		return false;
-	RB_FOREACH(p, node_peers, &node->peers)
-		if (node_peer_crowded(p) && TAILQ_FIRST(&p->conns)->held)
-			return true;
-	return false;
+		return room;
+	RB_FOREACH(p, node_peers, &node->peers) {
+		n = node_peer_conns(p);
+		if (n >= NODE_CROWD && TAILQ_FIRST(&p->conns)->held)
+			return 0;
+		if (n >= NODE_MANY)
+			room = 1;
+	}
+	return room;
 }
 
 unsigned
 node_hub_room(struct node *node)
 {
-	unsigned n = node->n_hubs ? node->n_hubs : 1;
+	unsigned n = node->n_hubs ? node->n_hubs : 1, most, room;
 
-	if (node->draining || crowded(node))
+	if (node->draining)
 		return 0;
 	/* Of each: its socket, and a file for a long payload. */
-	return (room_for(node->live, 2, node->cfg.fds_spare + node->n_hubs) + n - 1) / n;
+	room = (room_for(node->live, 2, node->cfg.fds_spare + node->n_hubs) + n - 1) / n;
+	most = room_beside(node);
+	return room < most ? room : most;
 }
 
-/* CCF #8233: of two that dial each other at the same time both keep what the lesser one dialled. */
+/* The peer has nothing more to say there, whether that was read or not. */
+static bool
+has_end(const struct node_conn *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+
+	return c->ended || c->hung || c->broken || poll(&p, 1, 0) == 1;
+}
+
+/* CCF #8233: of two that dial each other at the same time both keep what the lesser one dialled.
+ * Who has ended ours does not dial at the same time, but again. */
 static bool
 refuses(const struct node_peer *p)
 {
@@ -364,7 +391,7 @@ refuses(const struct node_peer *p)
 	const struct node_conn *c = p->current;
 
 	return c && c->dialled && reactor_now(node->cfg.reactor) - c->born < NODE_YOUNG_MS &&
-	       id_cmp(node->cfg.id, node->cfg.id_len, p->id, p->id_len) <= 0;
+	       id_cmp(node->cfg.id, node->cfg.id_len, p->id, p->id_len) <= 0 && !has_end(c);
 }
 
 /* What has come there and was not read. */
@@ -392,8 +419,9 @@ put_in_order(struct node_conn *c)
 static void
 join(struct node_conn *c, struct node_peer *p)
 {
-	bool crossed = !p->current;
+	bool crossed = !p->current || has_end(p->current);
 	struct node_event e = { 0 };
+	struct node_conn *other;
 
 	node_peer_halt(p);
 	p->refused = false;
@@ -402,17 +430,20 @@ join(struct node_conn *c, struct node_peer *p)
 	node_conn_joined(c, p);
 	if (crossed)
 		put_in_order(c);
+	TAILQ_FOREACH(other, &p->conns, link) /* their patience is another now */
+		node_conn_kick(other);
 	node_open_line(c);
 	node_tell_conn(c, NODE_UP, &e);
 }
 
-/* A stranger that will not be p's current one. */
+/* A stranger that will not be p's current one.  What a peer that keeps to our rules says here comes
+ * before what it says on that one; whoever has begun there may have said this later. */
 static void
 adopt(struct node_conn *c, struct node_peer *p)
 {
 	TAILQ_REMOVE(&c->node->strangers, c, link);
 	c->peer = p;
-	if (p->current)
+	if (p->current && p->current->in.bytes == 0 && !has_end(p->current))
 		TAILQ_INSERT_BEFORE(p->current, c, link);
 	else
 		TAILQ_INSERT_TAIL(&p->conns, c, link);
@@ -422,9 +453,7 @@ int
 node_judge(struct node_conn *c, const struct frame *f)
 {
 	struct node *node = c->node;
-	struct node_conn *other;
 	struct node_peer *p;
-	unsigned n = 0;
 	int rc;
 
 	if (id_cmp(f->from, f->from_len, node->cfg.id, node->cfg.id_len) == 0)
@@ -432,9 +461,7 @@ node_judge(struct node_conn *c, const struct frame *f)
 	rc = peer_make(&p, node, f->from, f->from_len);
 	if (rc < 0)
 		return rc == -ENOSPC ? NODE_FAULT_CROWD : NODE_FAULT_MEMORY;
-	TAILQ_FOREACH(other, &p->conns, link)
-		n++;
-	if (n >= NODE_CONNS)
+	if (node_peer_conns(p) >= NODE_CONNS)
 		return NODE_FAULT_CROWD;
 	if (c->state == CONN_LEAVING) {
 		adopt(c, p);
@@ -586,7 +613,8 @@ node_idle(const struct node *node)
 	RB_FOREACH(p, node_peers, (struct node_peers *)&node->peers) {
 		const struct node_conn *first = TAILQ_FIRST(&p->conns);
 
-		if (p->out.waiting > 0 || p->dialling != PEER_IDLE || first != p->current)
+		if (p->out.waiting > 0 || p->dialling != PEER_IDLE || first != p->current ||
+		    (first && TAILQ_NEXT(first, link)))
 			return false;
 	}
 	return !node->draining || node->live == 0;

@@ -4,11 +4,13 @@
  * unknown.
  *
  * The rules:
- * - an incoming connection replaces the one there is, unless that was dialled by us less than NODE_YOUNG_MS ago and our id is not
- *   greater than the peer's (bytes compared): then the incoming one is refused (CCF #8233).  Both ends come to the same one;
+ * - an incoming connection replaces the one there is, unless that was dialled by us less than NODE_YOUNG_MS ago, the peer has not
+ *   ended it, and our id is not greater than the peer's (bytes compared): then the incoming one is refused (CCF #8233).  Both ends
+ *   come to the same one;
  * - who loses is not cut: the frame under way is finished, we end our direction, and what the peer said there is still delivered;
  *   the other connection is read, and written by who wrote on the old one, only when that has ended (or has been silent for
- *   NODE_LEAVE_MS), so nothing is lost or overtaken.  So it is after `close` and after the peer's own end of stream;
+ *   NODE_LEAVE_MS, where bytes that make no message are silence), so nothing is lost or overtaken.  So it is after `close` and
+ *   after the peer's own end of stream; if that peer cannot be dialled, all that waits for it is written there first;
  * - a peer's entry belongs to its connection, not to its id: the end of an old one takes nothing from the new;
  * - a frame whose sender is not the connection's peer, or is ourselves, is a protocol error: one line, and that connection is
  *   reset;
@@ -33,11 +35,15 @@ struct text;
 
 #define NODE_YOUNG_MS 2000 /* CCF #8233 */
 #define NODE_LEAVE_MS 1000
-#define NODE_FLUSH_MS 30000 /* for what was written before a `close` or a drain to be acknowledged, without a user_timeout */
+#define NODE_FLUSH_MS 30000 /* for what was written before a `close` or a drain to be acknowledged, without a user_timeout;
+			       and for one that leaves, however much it has to say, while others wait behind it for that */
+#define NODE_FEW_MS   100   /* a dial for which there was no descriptor is tried again */
+#define NODE_FILES    32   /* ranges of files waiting for a peer: each holds a descriptor */
 #define NODE_CROWD    4    /* connections of a peer at once, one and those before it that are read to their end: it is not
 			      dialled more often, and while anybody has so many, and waits for us (ready), no more are taken:
 			      what has come there was acknowledged, and is to be read, not refused */
-#define NODE_CONNS    64   /* ... and of these (some are on their way when no more are to be taken) the next one is refused */
+#define NODE_MANY     64   /* ... and while anybody has so many, waiting for us or not, they are taken one by one */
+#define NODE_CONNS    256  /* ... and of these the next one is refused */
 #define NODE_PEERS    4096 /* known ids; beyond that a stranger's connection is refused */
 
 struct node_conn;
@@ -99,7 +105,7 @@ struct node_config {
 	int64_t first_frame;       /* ms: for an incoming one's first whole head; -1: none */
 	uint32_t max_frame;
 	size_t most;               /* of a payload in memory */
-	size_t max_queue;          /* bytes of memory waiting for a peer */
+	size_t max_queue;          /* bytes waiting for a peer, in memory and in nameless files */
 	enum inbox_large large;    /* longer payloads */
 	const char *save_dir;
 	unsigned fds_spare;

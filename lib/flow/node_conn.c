@@ -109,9 +109,10 @@ static void
 conn_message(struct inbox *in, const struct message *m)
 {
 	struct node_conn *c = conn_of(in);
+	static struct log_class class = { .name = "payloads that could not be kept" };
 	struct log_who who = tell_who(&c->tell);
 
-	if (in->file_error)
+	if (in->file_error && log_admit(&class, reactor_now(c->node->cfg.reactor)))
 		log_event(LOG_L_WARN, &who, "save", NULL,
 		    "a payload of %llu bytes could not be kept: %s",
 		    (unsigned long long)m->frame.payload, strerror(-in->file_error));
@@ -146,6 +147,21 @@ conn_may_read(const struct node_conn *c)
 	return !c->ended && (node_conn_first(c) || c->state == CONN_LEAVING);
 }
 
+/* The time in which nothing could be delivered is not the peer's. */
+static void
+conn_hold(struct node_conn *c, bool held)
+{
+	int64_t now = reactor_now(c->node->cfg.reactor);
+
+	if (held && !c->held)
+		c->held_at = now;
+	else if (!held && c->held)
+		c->left_at += now - c->held_at;
+	if (c->left_at > now)
+		c->left_at = now;
+	c->held = held;
+}
+
 static void
 conn_read(struct node_conn *c)
 {
@@ -158,7 +174,7 @@ conn_read(struct node_conn *c)
 	step = inbox_step(&c->in, c->fd, &error);
 	if (c->state == CONN_OVER)
 		return;
-	c->held = step == INBOX_HELD;
+	conn_hold(c, step == INBOX_HELD);
 	switch (step) {
 	case INBOX_MORE:
 		c->readable = true;
@@ -191,11 +207,13 @@ conn_may_write(const struct node_conn *c)
 
 	if (!p || c->broken || c->shut)
 		return false;
-	if (c->state == CONN_LEAVING)
+	if (c->state == CONN_LEAVING && !node_conn_flushes(c))
 		return c->writes && outbox_in_message(&p->out);
 	TAILQ_FOREACH(other, &p->conns, link)
 		if (other != c && other->writes)
 			return false;
+	if (c->state == CONN_LEAVING)
+		return true;
 	return p->current == c && (outbox_wants(&p->out) || outbox_at_mark(&p->out));
 }
 
@@ -218,19 +236,20 @@ static void
 conn_write(struct node_conn *c)
 {
 	struct outbox *out = &c->peer->out;
-	uint64_t before;
+	uint64_t before, waiting;
 	int rc;
 
 	if (!c->writes)
 		outbox_begin(out);
 	c->writes = true;
 	before = out->written;
-	rc = outbox_write(out, c->fd, c->state == CONN_LEAVING);
+	waiting = out->waiting;
+	rc = outbox_write(out, c->fd, c->state == CONN_LEAVING && !node_conn_flushes(c));
 	c->out_bytes += out->written - before;
-	if (out->written != before) {
+	if (out->written != before)
 		c->probe = 0;
+	if (out->written != before || out->waiting != waiting) /* fewer: files that have shrunk */
 		node_peer_moved(c->peer);
-	}
 	if (c->state != CONN_OVER)
 		conn_wrote(c, rc);
 	if (c->state == CONN_OPEN && !c->broken && outbox_at_mark(out)) {
@@ -402,7 +421,8 @@ node_conn_leave(struct node_conn *c, const char *reason)
 		return;
 	node_conn_enter(c, CONN_LEAVING);
 	c->leave_reason = reason;
-	c->moved_at = clock_ms();
+	c->moved_at = c->left_at = clock_ms();
+	c->moved_in = c->in.bytes;
 	c->probe = 0;
 	node_conn_kick(c);
 }

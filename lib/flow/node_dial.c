@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "flow/node_parts.h"
+#include "flow/room.h"
 
 void
 node_peer_halt(struct node_peer *p)
@@ -78,6 +79,23 @@ loss_of(const struct endpoint *ep)
 	}
 }
 
+/* We have no descriptor for it: the peer has not failed, and there will be one again. */
+static bool
+dial_later(struct node_peer *p)
+{
+	struct reactor *r = p->node->cfg.reactor;
+	int error = p->dial.ep.error;
+
+	if ((error != EMFILE && error != ENFILE) || p->node->ending)
+		return false;
+	room_short("cannot dial", error, "messages wait until there is a descriptor");
+	if (reactor_timer(r, &p->timer, clock_after(reactor_now(r), NODE_FEW_MS)) < 0)
+		return false;
+	dial_stop(&p->dial);
+	p->dialling = PEER_BACKING_OFF;
+	return true;
+}
+
 static void
 dial_failed(struct node_peer *p)
 {
@@ -138,7 +156,7 @@ dial_done(struct dial *d)
 
 	if (d->ep.state == EP_CONNECTED)
 		dial_connected(p);
-	else
+	else if (!dial_later(p))
 		dial_failed(p);
 }
 
@@ -174,15 +192,15 @@ node_peer_again(struct timer *t)
 
 /* ---- what to do now ---- */
 
-bool
-node_peer_crowded(const struct node_peer *p)
+unsigned
+node_peer_conns(const struct node_peer *p)
 {
 	const struct node_conn *c;
 	unsigned n = 0;
 
 	TAILQ_FOREACH(c, &p->conns, link)
 		n++;
-	return n >= NODE_CROWD;
+	return n;
 }
 
 /* What is dialled next waits for the end of those before it. */
@@ -194,7 +212,7 @@ may_dial(const struct node_peer *p)
 	TAILQ_FOREACH(c, &p->conns, link)
 		if (!c->parted)
 			return false;
-	return p->dialling == PEER_IDLE && !node_peer_crowded(p);
+	return p->dialling == PEER_IDLE && node_peer_conns(p) < NODE_CROWD;
 }
 
 bool
@@ -203,11 +221,18 @@ node_peer_reachable(const struct node_peer *p)
 	return p->address || !TAILQ_EMPTY(&p->conns) || p->dialling != PEER_IDLE;
 }
 
+static bool
+half_full(const struct node_peer *p)
+{
+	return p->out.unwritten + p->out.spooled > p->node->cfg.max_queue / 2 ||
+	       p->out.ranges > NODE_FILES / 2;
+}
+
 /* Who waits is not told of every byte: half of it has to be free. */
 static void
 tell_room(struct node_peer *p)
 {
-	if (!p->wanted || (p->out.unwritten > p->node->cfg.max_queue / 2 && !p->refused))
+	if (!p->wanted || (half_full(p) && !p->refused))
 		return;
 	p->wanted = false;
 	node_due(p->node, NODE_DUE_ROOM);

@@ -18,6 +18,7 @@
 #define ASK_OPEN_MOST_MS  1000
 #define ASK_LEAVE_MS	  1
 #define ASK_LEAVE_MOST_MS 50
+#define SOME_BYTES	  4096 /* of one that leaves: fewer that make no message are silence */
 
 /* ---- what was acknowledged ---- */
 
@@ -46,13 +47,14 @@ static uint64_t
 conn_unacked(struct node_conn *c)
 {
 	const struct outbox *out = &c->peer->out;
-	uint64_t known = out->written - out->acked, n = (uint64_t)socket_unsent(c->fd);
+	uint64_t known = out->written - out->acked;
+	int64_t n = socket_unsent(c->fd);
 
-	if (c->is_unix && known > 0 && conn_swallowed(c))
+	if (n < 0 || (c->is_unix && known > 0 && conn_swallowed(c)))
 		return known;
 	if (!c->is_unix && c->shut && n > 0)
 		n--;
-	return n < known ? n : known;
+	return (uint64_t)n < known ? (uint64_t)n : known;
 }
 
 static bool
@@ -178,11 +180,29 @@ is_timeout(int error)
 	       error == EHOSTDOWN || error == ENETDOWN;
 }
 
+/* The peer's doing, or ours: a file cannot be read, there is no memory. */
+static const char *
+fail_reason(int error)
+{
+	switch (error) {
+	case ECONNRESET:
+	case ECONNABORTED:
+	case ECONNREFUSED:
+	case EPIPE:
+		return "reset";
+	case ENOMEM:
+	case ENOBUFS:
+		return "no-memory";
+	default:
+		return "other";
+	}
+}
+
 void
 node_conn_fail(struct node_conn *c)
 {
 	int64_t user = c->node->cfg.user_timeout;
-	const char *reason = "reset";
+	const char *reason = fail_reason(c->broken);
 
 	node_conn_acks(c);
 	text_free(&c->why);
@@ -235,16 +255,24 @@ node_conn_finish(struct node_conn *c)
 	} else if (c->state == CONN_STRANGER) {
 		node_conn_end(c, "done", CCF_OK, NULL, true);
 	} else if (c->state == CONN_OPEN) {
+		c->last = !c->peer->address;
 		node_conn_leave(c, "done");
 		node_peer_check(c->peer);
 	}
+}
+
+bool
+node_conn_flushes(const struct node_conn *c)
+{
+	return c->last && !c->shut && !c->peer->current && outbox_wants(&c->peer->out);
 }
 
 /* Our end of stream, once nothing of a message is left to be written. */
 static void
 conn_shut(struct node_conn *c)
 {
-	if (c->shut || c->broken || (c->writes && outbox_in_message(&c->peer->out)))
+	if (c->shut || c->broken || node_conn_flushes(c) ||
+	    (c->writes && outbox_in_message(&c->peer->out)))
 		return;
 	if (c->is_unix && c->lc.ops && link_eof(&c->lc) == -EAGAIN)
 		return; /* flushed() comes */
@@ -321,22 +349,33 @@ conn_patience(const struct node_conn *c)
 
 	if (c->peer && c->peer->current)
 		return NODE_LEAVE_MS;
-	if (!conn_owed(c) && !(c->writes && outbox_in_message(&c->peer->out)))
+	if (conn_settled(c) && !node_conn_flushes(c))
 		return NODE_LEAVE_MS;
 	if (user <= 0)
 		return NODE_FLUSH_MS;
 	return user > NODE_LEAVE_MS ? user : NODE_LEAVE_MS;
 }
 
+/* Whoever comes next has waited long enough for it, however much it still says. */
+static bool
+conn_overdue(const struct node_conn *c)
+{
+	return c->peer && !c->held && TAILQ_NEXT(c, link) &&
+	       reactor_now(c->node->cfg.reactor) - c->left_at >= NODE_FLUSH_MS;
+}
+
 /* Nothing moved for a while, though it could: what is left is given up. */
 static void
 conn_silent(struct node_conn *c)
 {
-	bool clean = conn_settled(c);
+	bool clean = conn_settled(c) && !node_conn_flushes(c) && !conn_overdue(c);
 
 	text_free(&c->why);
 	if (!c->ended && conn_half_frame(c, "its end did not come: "))
 		clean = false;
+	else if (conn_overdue(c))
+		text_add(&c->why, "it has not ended within %d ms, and others wait for that",
+		    NODE_FLUSH_MS);
 	else if (clean)
 		text_add(&c->why, "its end of stream did not come within %d ms", NODE_LEAVE_MS);
 	else
@@ -365,7 +404,8 @@ conn_judge_leaving(struct node_conn *c)
 	}
 	if (c->broken && c->ended)
 		node_conn_fail(c);
-	else if (reactor_now(c->node->cfg.reactor) - c->moved_at < conn_patience(c))
+	else if (reactor_now(c->node->cfg.reactor) - c->moved_at < conn_patience(c) &&
+		 !conn_overdue(c))
 		return;
 	else if (conn_could_end(c))
 		conn_silent(c);
@@ -375,20 +415,29 @@ conn_judge_leaving(struct node_conn *c)
 		conn_give_up(c);
 }
 
+static void
+conn_note(struct node_conn *c, int64_t now)
+{
+	uint64_t moved = c->in.messages + c->out_bytes + (c->writes ? c->peer->out.acked : 0);
+	uint64_t some = c->state == CONN_LEAVING ? SOME_BYTES : 1;
+
+	if (moved == c->moved && c->in.bytes - c->moved_in < some)
+		return;
+	c->moved_at = now;
+	c->moved = moved;
+	c->moved_in = c->in.bytes;
+}
+
 void
 node_conn_judge(struct node_conn *c)
 {
 	int64_t now = reactor_now(c->node->cfg.reactor);
 	int64_t wait = c->node->cfg.first_frame;
-	uint64_t moved;
 
 	node_conn_acks(c);
 	if (c->state == CONN_OVER)
 		return;
-	moved = c->in.bytes + c->out_bytes + (c->writes ? c->peer->out.acked : 0);
-	if (moved != c->moved)
-		c->moved_at = now;
-	c->moved = moved;
+	conn_note(c, now);
 	if (c->state == CONN_LEAVING)
 		conn_judge_leaving(c);
 	else if (c->state == CONN_STRANGER && now >= clock_after(c->born, wait))

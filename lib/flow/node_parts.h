@@ -40,6 +40,7 @@ struct node_conn {
 	struct grave grave;
 	TAILQ_ENTRY(node_conn) link; /* of node.strangers or peer.conns */
 	bool parted;                /* LEAVING: the next one does not wait for its end */
+	bool last;                  /* LEAVING, ended: there is no other way to the peer: all that waits is written here */
 	const char *leave_reason;   /* LEAVING: why, a word of metric_reasons; static */
 	int64_t moved_at;           /* when something came, was written or acknowledged last */
 	unsigned probe;             /* how often acknowledgements were asked for in vain */
@@ -49,7 +50,8 @@ struct node_conn {
 	bool held;                  /* ready() said no */
 	bool hung;                  /* a hang-up or an error was reported, which does not go away: out of the set */
 	bool stepping, kicked;      /* ... and it was kicked meanwhile */
-	uint64_t moved;             /* bytes read, written, acknowledged at moved_at */
+	int64_t held_at, left_at;   /* when ready() said no; when it began to leave, later by how long it was held since */
+	uint64_t moved, moved_in;   /* at moved_at: messages read, bytes written and acknowledged; bytes read */
 	struct text why;            /* the sentence of a fault */
 };
 
@@ -70,6 +72,7 @@ void node_conn_acks(struct node_conn *); /* asks the kernel now, and tells peer-
 void node_conn_enter(struct node_conn *, enum node_conn_state); /* the one door; in node_conn.c */
 void node_conn_end(struct node_conn *, const char *reason, int status, const char *why, bool clean);
 bool node_conn_first(const struct node_conn *); /* of its peer's: it may be read; a stranger, too; in node_conn.c */
+bool node_conn_flushes(const struct node_conn *); /* LEAVING: what waits for the peer is written here, and something does */
 void node_conn_broke(struct node_conn *, int error); /* a call failed with it, positive */
 void node_conn_fail(struct node_conn *);             /* ends what broke: all that could be read was */
 void node_conn_accuse(struct node_conn *, const struct frame *, int fault); /* head(): the sentence of NODE_FAULT_* */
@@ -98,7 +101,7 @@ void node_peer_failed(struct node_peer *, const char *loss, const char *why);
 /* One failure more of getting messages there: the next try, or all that waits is dropped; why: a sentence, or NULL */
 void node_peer_again(struct timer *);     /* the back-off is over */
 bool node_peer_reachable(const struct node_peer *);
-bool node_peer_crowded(const struct node_peer *); /* it has NODE_CROWD connections */
+unsigned node_peer_conns(const struct node_peer *); /* how many it has */
 
 enum node_due { NODE_DUE_DROPS = 1, NODE_DUE_ROOM = 2, NODE_DUE_IDLE = 4, NODE_DUE_FORGET = 8 };
 void node_due(struct node *, enum node_due); /* at the end of the turn */

@@ -10,6 +10,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "flow/range.h"
 
@@ -18,6 +19,7 @@
 #define CHUNK_MIN  2048 /* with its head; each next one is twice the size */
 #define CHUNK_MAX  (64 * 1024)
 #define ENDS_FIRST 16
+#define PLACE_MAX  ((uint64_t)1 << 62) /* of the line: no sum of its places overflows */
 
 struct outbox_chunk {
 	TAILQ_ENTRY(outbox_chunk) link;
@@ -92,6 +94,17 @@ chunk_new(int kind, size_t bytes)
 	return c;
 }
 
+/* A range comes (+1) or goes (-1). */
+static void
+count_range(struct outbox *o, const struct outbox_chunk *c, int by)
+{
+	if (!c->range)
+		return;
+	o->ranges += (unsigned)by;
+	if (c->range->spooled)
+		o->spooled += by > 0 ? c->len : -c->len;
+}
+
 static void
 chunk_free(struct outbox_chunks *of, struct outbox_chunk *c)
 {
@@ -109,6 +122,13 @@ chunks_free(struct outbox_chunks *of)
 		chunk_free(of, c);
 }
 
+static void
+chunk_gone(struct outbox *o, struct outbox_chunk *c)
+{
+	count_range(o, c, -1);
+	chunk_free(&o->chunks, c);
+}
+
 void
 outbox_init(struct outbox *o)
 {
@@ -123,7 +143,9 @@ outbox_clear(struct outbox *o)
 	chunks_free(&o->chunks);
 	ends_free(o);
 	o->waiting = o->begun = 0;
-	o->unwritten = o->marks = 0;
+	o->unwritten = o->marks = o->ranges = 0;
+	o->spooled = 0;
+	o->stale = false;
 	o->next = NULL;
 	o->front = o->put;
 	o->base = o->put - o->written;
@@ -246,6 +268,8 @@ put_ranged(struct outbox *o, const struct piece *p, unsigned n, uint64_t total)
 		TAILQ_INSERT_TAIL(&fresh, c, link);
 	}
 	TAILQ_FIRST(&fresh)->ranged_end = o->put + total;
+	TAILQ_FOREACH(c, &fresh, link)
+		count_range(o, c, 1);
 	chunks_add(o, &fresh);
 	o->put += total;
 	o->unwritten += memory;
@@ -260,6 +284,8 @@ outbox_put(struct outbox *o, const struct piece *p, unsigned n)
 	int rc;
 
 	for (unsigned i = 0; i < n; i++) {
+		if (piece_len(&p[i]) > PLACE_MAX - o->put - total)
+			return -EOVERFLOW;
 		total += piece_len(&p[i]);
 		ranged = ranged || (!p[i].bytes && p[i].range);
 	}
@@ -283,8 +309,11 @@ int
 outbox_mark(struct outbox *o)
 {
 	struct outbox_chunks fresh = TAILQ_HEAD_INITIALIZER(fresh);
-	struct outbox_chunk *c = chunk_new(MARK, 0);
+	struct outbox_chunk *c = TAILQ_LAST(&o->chunks, outbox_chunks);
 
+	if (c && c->kind == MARK)
+		return 0; /* nothing was put since */
+	c = chunk_new(MARK, 0);
 	if (!c)
 		return -ENOMEM;
 	c->at = o->put;
@@ -338,6 +367,7 @@ outbox_begin(struct outbox *o)
 	o->base = o->front;
 	o->written = o->acked = 0;
 	o->begun = o->here = 0;
+	o->stale = false;
 	o->next = TAILQ_FIRST(&o->chunks);
 	o->unwritten = 0;
 	TAILQ_FOREACH(c, &o->chunks, link) {
@@ -383,7 +413,8 @@ ranged_begins(const struct outbox *o, const struct outbox_chunk *c)
 	return c->ranged_end && c->at >= place_written(o);
 }
 
-/* Takes the next message to be written off the line, and moves up what lies before it. */
+/* Takes the next message to be written off the line, and moves up what lies before it.  Its chunk
+ * is o->next, and no byte of it counts as written. */
 static void
 drop_next(struct outbox *o, struct range *why)
 {
@@ -395,7 +426,7 @@ drop_next(struct outbox *o, struct range *why)
 		o->next = TAILQ_NEXT(c, link);
 		if (c->kind == BYTES)
 			o->unwritten -= c->len;
-		chunk_free(&o->chunks, c);
+		chunk_gone(o, c);
 	}
 	TAILQ_FOREACH(c, &o->chunks, link) {
 		if (c == o->next)
@@ -465,6 +496,16 @@ write_bytes(struct outbox *o, int fd, uint64_t stop, size_t *share)
 	return (size_t)n < all ? -EAGAIN : 0;
 }
 
+/* An error of sendfile: can the byte be read that was to go out?  EINVAL: the file knows no
+ * sendfile (FUSE, /sys); no socket of ours says that. */
+static bool
+is_of_the_file(int fd, off_t at, int error)
+{
+	char byte;
+
+	return error == EINVAL || pread(fd, &byte, 1, at) != 1;
+}
+
 static int
 write_range(struct outbox *o, int fd, size_t *share)
 {
@@ -472,11 +513,16 @@ write_range(struct outbox *o, int fd, size_t *share)
 	uint64_t done = place_written(o) - c->at;
 	off_t at = c->range->offset + (off_t)done;
 	ssize_t n = sendfile(fd, c->range->fd, &at, MIN(c->len - done, *share));
+	int error = n < 0 ? errno : 0;
 
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
-	if (n == 0)
+	if (error == EINTR)
+		return 0;
+	if (n == 0 || (error && error != EAGAIN && is_of_the_file(c->range->fd, at, error))) {
+		o->stale = true;
 		return -ESTALE;
+	}
+	if (n < 0)
+		return -error;
 	*share -= (size_t)n;
 	outbox_wrote(o, (size_t)n);
 	return 0;
@@ -519,7 +565,7 @@ let_go(struct outbox *o, uint64_t n)
 	o->begun -= n;
 	o->waiting -= n;
 	while ((c = TAILQ_FIRST(&o->chunks)) && c->kind != MARK && c->at + c->len <= o->front)
-		chunk_free(&o->chunks, c);
+		chunk_gone(o, c);
 	if (o->waiting == 0)
 		ends_free(o);
 }
@@ -559,21 +605,44 @@ written_whole(const struct outbox *o, uint64_t n)
 	return i;
 }
 
+/* The message under way cannot be written, here or on any other descriptor. */
+static void
+drop_stale(struct outbox *o)
+{
+	bool begun = outbox_in_message(o);
+	uint64_t start = begun ? start_of(o, o->begun - 1) : place_written(o);
+	struct outbox_chunk *c;
+	struct range *why = o->next->range;
+
+	TAILQ_FOREACH(c, &o->chunks, link) {
+		if (c->kind != MARK && c->at >= start)
+			break;
+	}
+	o->next = c;
+	o->begun -= begun;
+	o->written = start - o->base;
+	drop_next(o, why);
+}
+
 void
 outbox_break(struct outbox *o, enum outbox_keep keep, struct outbox_fate *ret)
 {
+	bool stale = o->stale && (keep == OUTBOX_KEEP_ALL ||
+				     (keep == OUTBOX_KEEP_UNWRITTEN && !outbox_in_message(o)));
 	uint64_t lost = keep == OUTBOX_KEEP_ALL	   ? 0
 			: keep == OUTBOX_KEEP_NONE ? o->waiting
 						   : o->begun;
 	struct outbox_fate fate = { .delivered = o->here };
 
+	while (o->marks)
+		outbox_pass(o);
+	if (stale)
+		drop_stale(o);
 	fate.kept = o->waiting - lost;
 	fate.unknown = written_whole(o, lost);
 	fate.dropped = lost - fate.unknown;
 	o->unknown += fate.unknown;
 	o->dropped += fate.dropped;
-	while (o->marks)
-		outbox_pass(o);
 	if (fate.kept == 0)
 		outbox_clear(o);
 	else if (lost > 0)

@@ -27,6 +27,8 @@ struct outbox {
 	/* of the descriptor it is written to now, in bytes since outbox_begin */
 	uint64_t written, acked;
 	size_t unwritten;      /* bytes of memory that wait to be written, for a bound (ranges count as nothing) */
+	uint64_t spooled;      /* bytes of messages that wait, and lie in files of ours without a name (range.spooled) */
+	unsigned ranges;       /* of messages that wait: a descriptor each */
 	void (*lost)(struct outbox *, const struct range *); /* set by the owner, after outbox_init */
 	/* private */
 	TAILQ_HEAD(outbox_chunks, outbox_chunk) chunks;
@@ -37,6 +39,7 @@ struct outbox {
 	uint64_t begun, here;  /* messages: waiting, of which a byte was written; delivered since outbox_begin */
 	struct outbox_chunk *next; /* to be written next */
 	unsigned marks;
+	bool stale;            /* the file of the message to be written next, or under way, failed */
 };
 
 struct outbox_fate { /* delivered: since outbox_begin; the others: what a break has found here */
@@ -47,8 +50,10 @@ void outbox_init(struct outbox *);
 void outbox_free(struct outbox *); /* legal on a zeroed one */
 
 int outbox_put(struct outbox *, const struct piece *, unsigned n);
-/* A message, whole or not at all (a range's len is its own).  0; -ENOMEM; -EINVAL: it has no bytes */
-int outbox_mark(struct outbox *);       /* writing stops here until outbox_pass.  0 or -ENOMEM */
+/* A message, whole or not at all (a range's len is its own).  0; -ENOMEM; -EINVAL: it has no bytes; -EOVERFLOW: more than 2^62,
+ * with all that was ever put */
+int outbox_mark(struct outbox *);
+/* Writing stops here until outbox_pass.  Nothing where a mark is the last thing put.  0 or -ENOMEM */
 bool outbox_at_mark(const struct outbox *); /* all before the first mark was written (not: acknowledged) */
 void outbox_pass(struct outbox *);
 
@@ -57,9 +62,10 @@ void outbox_begin(struct outbox *); /* a new descriptor: written and acked count
 int outbox_write(struct outbox *, int fd, bool only_begun);
 /* Writes to a socket without waiting (MSG_DONTWAIT, MSG_NOSIGNAL; sendfile on a descriptor that is O_NONBLOCK), gathered, up to a
  * mark. only_begun: no more than the rest of a message that is partly written.  0: there is nothing more to be written now.  1:
- * there is, but this turn has had its share (1 MiB).  -EAGAIN: wait for writing.  -ESTALE: a file has shrunk under a message that
- * is partly written: the descriptor must be reset.  A message whose file has shrunk before its first byte was written is dropped
- * here, counted (as unknown, if a descriptor before took it whole), and its range given to lost() (may be NULL).  Else -errno */
+ * there is, but this turn has had its share (1 MiB).  -EAGAIN: wait for writing.  -ESTALE: a file has shrunk, or cannot be read,
+ * under a message that is partly written: the descriptor must be reset, and outbox_break drops that message.  A message whose file
+ * has shrunk before its first byte was written is dropped here, counted (as unknown, if a descriptor before took it whole), and its
+ * range given to lost() (may be NULL).  Else -errno */
 bool outbox_in_message(const struct outbox *); /* a message is partly written */
 bool outbox_wants(const struct outbox *);      /* there is something to write before the next mark */
 uint64_t outbox_acknowledge(struct outbox *, uint64_t acked);
@@ -71,7 +77,8 @@ void outbox_break(struct outbox *, enum outbox_keep, struct outbox_fate *ret);
 /* The descriptor is gone (tell what was acknowledged first; written and acked are 0 then).  ret may be NULL.  Messages not
  * acknowledged: KEEP_ALL: all wait to be written again, and those of which a byte was written count as resent when that happens;
  * else those written whole, here or on a descriptor before, are unknown, the rest dropped (a partly written one too: it cannot have
- * arrived), but KEEP_UNWRITTEN: those of which no byte was written here wait for the next; marks go, too */
+ * arrived), but KEEP_UNWRITTEN: those of which no byte was written here wait for the next; marks go, too.  The one that -ESTALE was
+ * about never waits: where it would, it is given to lost() as above, and no part of ret */
 uint64_t outbox_drop(struct outbox *); /* drops all that wait, written or not, and the marks; how many messages they
 					   were.  In mid-message the descriptor must be reset */
 

@@ -29,6 +29,7 @@ peer_sessions_rows(const struct peer_sessions *all, struct text *t)
 {
 	const struct peer_session *s;
 	struct conn_row row;
+	int64_t held; /* what waits for the COMMAND */
 
 	TAILQ_FOREACH(s, &all->open, link) {
 		rows_from(&row, &s->tell, s->state == SESSION_DRAINING ? "draining" : "open");
@@ -37,7 +38,8 @@ peer_sessions_rows(const struct peer_sessions *all, struct text *t)
 		row.idle_ms = reactor_now(all->cfg.reactor) - s->peer.seen;
 		if (row.idle_ms > row.age_ms) /* by another clock's rounding */
 			row.idle_ms = row.age_ms;
-		row.held = (uint64_t)socket_unsent(s->fd); /* what waits for the COMMAND */
+		held = socket_unsent(s->fd);
+		row.held = held < 0 ? 0 : (uint64_t)held;
 		rows_json(t, &row, 1);
 	}
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,8 @@
 
 #include "base/fds.h"
 
-#define NAMES_MAX 100000 /* as many are tried: NAME, NAME.2 ... */
+#define NAMES_MAX (1u << 30) /* NAME.2 ... */
+#define RACES_MAX 1000	     /* as often may another process take what was free */
 
 struct made {		    /* every range is one */
 	struct range range; /* first */
@@ -46,7 +46,47 @@ numbered(const char *path, unsigned n)
 	return asprintf(&s, n > 1 ? "%s.%u" : "%s", path, n) < 0 ? NULL : s;
 }
 
+static bool
+is_free(const char *path, unsigned n)
+{
+	char *s = numbered(path, n);
+	struct stat st;
+	bool yes = !s || lstat(s, &st) < 0;
+
+	free(s);
+	return yes;
+}
+
+/* A number that is free, while the one before is not: of many, few are looked at. */
+static unsigned
+first_free(const char *path)
+{
+	unsigned taken = 0, n = 1, between;
+
+	for (; n < NAMES_MAX && !is_free(path, n); n *= 2)
+		taken = n;
+	while (n - taken > 1) {
+		between = taken + (n - taken) / 2;
+		if (is_free(path, between))
+			n = between;
+		else
+			taken = between;
+	}
+	return n;
+}
+
 /* ---- of a file that is there ---- */
+
+/* Whether what it says of its size is true, as far as the place where a range ends. */
+static bool
+as_long(int fd, int64_t size, int64_t end)
+{
+	char byte;
+
+	if (size == 0)
+		return pread(fd, &byte, 1, 0) == 0;
+	return end == 0 || pread(fd, &byte, 1, end - 1) == 1;
+}
 
 static int
 range_within(struct range *r, int64_t offset, int64_t length)
@@ -59,8 +99,11 @@ range_within(struct range *r, int64_t offset, int64_t length)
 		return -EINVAL;
 	if (offset > st.st_size || length > st.st_size - offset)
 		return -ERANGE;
+	length = length < 0 ? st.st_size - offset : length;
+	if (!as_long(r->fd, st.st_size, offset + length))
+		return -ENODATA;
 	r->offset = offset;
-	r->len = (uint64_t)(length < 0 ? st.st_size - offset : length);
+	r->len = (uint64_t)length;
 	return 0;
 }
 
@@ -135,8 +178,8 @@ hidden(struct made *m, const char *dir, const char *name)
 	}
 	if (asprintf(&path, "%s/.%s", dir, name) < 0)
 		return -ENOMEM;
-	for (unsigned n = 1; err == EEXIST && n <= NAMES_MAX; n++) {
-		m->hidden = numbered(path, n);
+	for (unsigned i = 0; err == EEXIST && i < RACES_MAX; i++) {
+		m->hidden = numbered(path, first_free(path));
 		if (!m->hidden) {
 			err = ENOMEM;
 			break;
@@ -165,6 +208,7 @@ range_new(struct range **ret, const char *dir, const char *name)
 		range_free(&m->range);
 		return rc;
 	}
+	m->range.spooled = !name;
 	*ret = &m->range;
 	return 0;
 }
@@ -210,8 +254,8 @@ range_done(struct range *r)
 
 	if (!m->hidden)
 		return 0;
-	for (unsigned n = 1; rc == -EEXIST && n <= NAMES_MAX; n++) {
-		char *path = numbered(m->wanted, n);
+	for (unsigned i = 0; rc == -EEXIST && i < RACES_MAX; i++) {
+		char *path = numbered(m->wanted, first_free(m->wanted));
 
 		rc = path ? renamed(m->hidden, path) : -ENOMEM;
 		if (rc == 0)

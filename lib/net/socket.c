@@ -256,7 +256,7 @@ socket_unsent(int fd)
 {
 	int n;
 
-	return ioctl(fd, SIOCOUTQ, &n) < 0 ? 0 : n;
+	return ioctl(fd, SIOCOUTQ, &n) < 0 ? -errno : n;
 }
 
 int64_t

@@ -31,7 +31,7 @@ int socket_describe(int fd, struct env *);
 /* PROTO=TCP, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT (v4-mapped as IPv4), or the same with UDP; PROTO=UNIX
  * for AF_UNIX.  Other TCP* and UDP* go.  -ENOTCONN: the client has gone already, its side is left out. */
 bool socket_over(int fd);			/* TCP: state CLOSE: after both FINs a reset is told by nothing else */
-int64_t socket_unsent(int fd); /* SIOCOUTQ; 0 when it cannot be told */
+int64_t socket_unsent(int fd); /* SIOCOUTQ; -errno */
 int64_t socket_acked(int fd);
 /* Our bytes that the peer acknowledged, also after a reset, less the SYN of who connects (an
  * accepted socket may count one too few); -errno */

@@ -58,6 +58,9 @@ lose(struct decode *d, int fault, size_t kept, size_t len)
 		    .fault = fault });
 	d->lost = true;
 	d->offset += len;
+	d->begun = d->offset;
+	d->shown = 0;
+	d->passed = 0;
 	return len;
 }
 
@@ -89,11 +92,11 @@ feed_head(struct decode *d, const char *s, size_t len)
 static size_t
 feed_lost(struct decode *d, const char *s, size_t len)
 {
-	tell(d, (struct decode_item){ .what = DECODE_UNFRAMED,
-		    .offset = d->offset,
-		    .bytes = s,
-		    .have = len,
-		    .passed = len });
+	size_t keep = least(len, DECODE_SHOWN - d->shown);
+
+	memcpy(d->payload + d->shown, s, keep);
+	d->shown += keep;
+	d->passed += len;
 	d->offset += len;
 	return len;
 }
@@ -121,7 +124,12 @@ decode_end(struct decode *d)
 
 	if (d->in_payload) {
 		tell_payload(d, DECODE_CUT);
-	} else if (d->head_len && !d->lost) {
+	} else if (d->lost) {
+		d->frame = (struct frame){ 0 };
+		if (d->passed)
+			tell_payload(d, DECODE_UNFRAMED);
+		d->passed = 0;
+	} else if (d->head_len) {
 		item.have = item.passed = d->head_len;
 		if (d->head_len >= FRAME_PREFIX) {
 			memcpy(&size, d->head, sizeof(size));

@@ -11,7 +11,7 @@
 enum decode_what {
 	DECODE_FRAME,    /* a whole frame has passed */
 	DECODE_CUT,      /* the stream ended within one */
-	DECODE_UNFRAMED, /* from here on the stream has no frames any more: its bytes, as they come */
+	DECODE_UNFRAMED, /* from here on the stream has no frames any more: what came with the fault; at the end all the rest */
 };
 
 struct decode_item {
@@ -21,7 +21,7 @@ struct decode_item {
 	const char *bytes;    /* of the payload (FRAME, CUT), or the bytes themselves (UNFRAMED; CUT without a whole head) */
 	size_t have;          /* how many of them are kept */
 	uint64_t passed;      /* how many there were */
-	int fault;            /* UNFRAMED: -enum frame_fault, in the first item after the fault; 0 in those that follow */
+	int fault;            /* UNFRAMED: -enum frame_fault, in the first such item; 0 in the second, the last */
 	uint32_t max;         /* the decoder's: what a fault was judged by */
 };
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -1147,6 +1148,78 @@ CASE(a_full_queue_drops_while_dials_fail_and_who_waited_is_told)
 	one_ends();
 }
 
+static int
+send_range(struct side *s, struct range *r)
+{
+	struct piece piece = { .range = r };
+
+	return (int)node_send(&s->node, "n1", 2, TYPE, &piece, 1);
+}
+
+CASE(files_that_wait_have_a_most_and_so_have_the_bytes_of_those_that_are_ours)
+{
+	struct range *own, *named;
+	char address[64], path[] = "/tmp/node-test-XXXXXX";
+	int listener, file, fd;
+
+	one("n0");
+	file = mkstemp(path);
+	listener = listener_new(address, sizeof(address));
+	knows(&a, "n1", address);
+	CHECK_INT(range_new(&own, NULL, NULL), 0);
+	CHECK_INT(ftruncate(own->fd, 1 << 19), 0);
+	own->len = 1 << 19;
+	CHECK_INT(ftruncate(file, 1 << 19), 0);
+	CHECK_INT(range_open(&named, path, 0, -1), 0);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(send_range(&a, named), NODE_TAKEN); /* takes up no space of ours */
+	CHECK_INT(send_range(&a, own), NODE_TAKEN);
+	CHECK_INT(send_range(&a, own), NODE_TAKEN);
+	CHECK_INT(text(&a, "n1", "x"), NODE_WAIT);
+	CHECK_INT(a.rooms, 0);
+	fd = raw_accept(listener);
+	for (int i = 0; i < 5; i++)
+		(void)raw_hear(fd);
+	UNTIL(a.rooms == 1 && node_idle(&a.node));
+	for (int i = 0; i < NODE_FILES; i++)
+		CHECK_INT(send_range(&a, named), NODE_TAKEN);
+	CHECK_INT(send_range(&a, named), NODE_WAIT);
+	CHECK_INT(node_room(&a.node, "n1", 2), NODE_WAIT);
+	CHECK_INT(ftruncate(file, 1), 0); /* none of them can be sent */
+	UNTIL(a.rooms == 2 && node_idle(&a.node));
+	CHECK_INT(a.told_dropped, NODE_FILES);
+	CHECK_INT(node_room(&a.node, "n1", 2), NODE_TAKEN);
+	range_free(own);
+	range_free(named);
+	unlink(path);
+	close(file);
+	close(fd);
+	close(listener);
+	one_ends();
+}
+
+CASE(a_dial_that_finds_no_descriptor_is_tried_again_and_nothing_is_dropped)
+{
+	struct rlimit was, few;
+
+	two("n0", "n1");
+	knows(&a, "n1", b.address);
+	CHECK_INT(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = 3; /* what is open stays so */
+	CHECK_INT(text(&a, "n1", "first"), NODE_TAKEN);
+	CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+	UNTIL(node_peer_state(peer(&a, "n1")) == NODE_PEER_WAITING);
+	UNTIL(metric(METRIC_DIALS, "failed") >= 3);
+	CHECK_INT(a.drops, 0);
+	CHECK_INT(peer(&a, "n1")->failures, 0);
+	CHECK_INT(setrlimit(RLIMIT_NOFILE, &was), 0);
+	UNTIL(b.got == 1 && node_idle(&a.node));
+	CHECK_STR(b.last, "first");
+	CHECK(balanced(&a, "n1", 1) && a.told_dropped == 0);
+	two_end();
+}
+
 /* ---- two connections ---- */
 
 /* Both have something to say at about the same time. */
@@ -1190,7 +1263,7 @@ meet(int round, bool closing)
 	CHECK_INT(number(&b, a.id, all_b), NODE_TAKEN);
 	UNTIL(a.got == all_b + 1 && b.got == all_a + 1);
 	CHECK_INT(a.wrong + b.wrong, 0);
-	CHECK(a.node.live == 1 && b.node.live == 1);
+	UNTIL(a.node.live == 1 && b.node.live == 1); /* the last two may have crossed, too */
 	CHECK(peer(&a, b.id)->current->dialled != peer(&b, a.id)->current->dialled);
 	side_close(&a);
 	side_close(&b);
@@ -1261,6 +1334,80 @@ CASE(the_lesser_id_refuses_and_the_greater_gives_way)
 		close(listener);
 		one_ends();
 	}
+}
+
+CASE(who_has_ended_ours_and_dials_is_not_refused_and_is_read_behind_it)
+{
+	char address[64];
+	int listener, out, in;
+
+	one("n0");
+	listener = listener_new(address, sizeof(address));
+	knows(&a, "n1", address);
+	CHECK_INT(text(&a, "n1", "dialled"), NODE_TAKEN);
+	out = raw_accept(listener);
+	CHECK_STR(raw_hear(out), "dialled");
+	a.deaf = true; /* its end waits behind what it said */
+	raw_say(out, "n1", "first");
+	raw_say(out, "n1", "second");
+	shutdown(out, SHUT_WR);
+	UNTIL(conns(&a, "n1") == 1 && peer(&a, "n1")->current->in.bytes > 0);
+	in = raw_dial(&a);
+	raw_say(in, "n1", "third");
+	UNTIL(conns(&a, "n1") == 2);
+	CHECK_INT(a.ups, 2);
+	CHECK(!peer(&a, "n1")->current->dialled);
+	a.deaf = false;
+	node_resume(&a.node);
+	UNTIL(a.got > 0);
+	CHECK(a.got > 1 || strcmp(a.last, "first") == 0);
+	UNTIL(a.got == 3 && a.node.live == 1);
+	CHECK_STR(a.last, "third");
+	CHECK_STR(a.reason, "replaced");
+	CHECK_INT(text(&a, "n1", "there"), NODE_TAKEN);
+	CHECK_STR(raw_hear(in), "there");
+	close(out);
+	close(in);
+	close(listener);
+	one_ends();
+}
+
+CASE(one_refused_after_ours_has_spoken_is_read_behind_that)
+{
+	char address[64];
+	int listener, out, in;
+
+	one("n0");
+	listener = listener_new(address, sizeof(address));
+	knows(&a, "n1", address);
+	CHECK_INT(text(&a, "n1", "dialled"), NODE_TAKEN);
+	out = raw_accept(listener);
+	CHECK_STR(raw_hear(out), "dialled");
+	a.deaf = true;
+	raw_say(out, "n1", "first");
+	raw_say(out, "n1", "second");
+	UNTIL(peer(&a, "n1")->current->in.bytes > 0);
+	in = raw_dial(&a);
+	raw_say(in, "n1", "behind");
+	UNTIL(conns(&a, "n1") == 2);
+	CHECK_INT(a.ups, 1); /* refused all the same */
+	CHECK(raw_ended(in));
+	a.deaf = false;
+	node_resume(&a.node);
+	UNTIL(a.got == 2);
+	CHECK_STR(a.last, "second");
+	CHECK(!node_idle(&a.node));
+	UNTIL(a.got == 3); /* it has its turn */
+	CHECK_STR(a.last, "behind");
+	close(in);
+	UNTIL(a.node.live == 1);
+	CHECK_STR(a.reason, "duplicate");
+	raw_say(out, "n1", "on");
+	UNTIL(a.got == 4);
+	UNTIL(node_idle(&a.node));
+	close(out);
+	close(listener);
+	one_ends();
 }
 
 CASE(an_incoming_connection_wins_over_one_that_is_no_longer_young)
@@ -1581,9 +1728,13 @@ main(void)
 	    RUN(messages_for_a_peer_without_an_address_wait_as_long_as_retries_would_take),
 	    RUN(a_full_queue_says_wait_and_tells_when_there_is_room),
 	    RUN(a_full_queue_drops_while_dials_fail_and_who_waited_is_told),
+	    RUN(files_that_wait_have_a_most_and_so_have_the_bytes_of_those_that_are_ours),
+	    RUN(a_dial_that_finds_no_descriptor_is_tried_again_and_nothing_is_dropped),
 	    RUN(of_two_that_dial_each_other_one_connection_stays_and_nothing_is_lost),
 	    RUN(closes_in_between_lose_nothing_and_let_nothing_overtake),
 	    RUN(the_lesser_id_refuses_and_the_greater_gives_way),
+	    RUN(who_has_ended_ours_and_dials_is_not_refused_and_is_read_behind_it),
+	    RUN(one_refused_after_ours_has_spoken_is_read_behind_that),
 	    RUN(an_incoming_connection_wins_over_one_that_is_no_longer_young),
 	    RUN(the_end_of_an_old_connection_leaves_the_new_one),
 	    RUN(what_was_not_written_on_a_replaced_connection_goes_over_the_next),

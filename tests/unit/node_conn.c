@@ -843,12 +843,13 @@ CASE(an_end_of_stream_between_frames_is_answered_when_the_message_under_way_is_w
 	int fd;
 
 	start(NULL);
+	know("p");
 	fd = arrive(1);
 	say(fd, "p", "x");
 	UNTIL(moves == 1);
 	put_many("p", 1, BIG);
 	UNTIL(current("p")->blocked);
-	put_many("p", 1, BIG); /* it cannot be dialled */
+	put_many("p", 1, BIG);
 	shutdown(fd, SHUT_WR);
 	UNTIL(!current("p"));
 	CHECK_INT(take(fd, NULL, 2 * BIG), 22 + BIG);
@@ -858,6 +859,78 @@ CASE(an_end_of_stream_between_frames_is_answered_when_the_message_under_way_is_w
 	CHECK_STR(told.reason, "done");
 	CHECK_INT(told.fate.delivered, 1);
 	close(fd);
+	fd = dialled();
+	CHECK_INT(take(fd, NULL, 22 + BIG), 22 + BIG);
+	close(fd);
+	finish();
+}
+
+CASE(who_ends_and_cannot_be_dialled_gets_all_that_waits_first)
+{
+	enum { SENT = 8, BIG = 1 << 20 };
+	int64_t since;
+	size_t first;
+	int fd;
+
+	start(NULL);
+	fd = arrive(1);
+	say(fd, "p", "x");
+	UNTIL(moves == 1);
+	put_many("p", SENT, BIG);
+	UNTIL(current("p")->blocked);
+	shutdown(fd, SHUT_WR);
+	UNTIL(!current("p"));
+	put_many("p", 1, BIG); /* as who answers a little late */
+	CHECK_INT(take(fd, NULL, (SENT + 1) * (22 + BIG) + 1), (SENT + 1) * (22 + BIG));
+	UNTIL(told.downs == 1);
+	turn(1);
+	CHECK(!was_reset(fd));
+	CHECK_STR(told.reason, "done");
+	CHECK_INT(told.fate.delivered, SENT + 1);
+	CHECK_INT(told.fate.dropped + told.fate.unknown, 0);
+	close(fd);
+	UNTIL(!peer("p"));
+
+	/* if it reads */
+	forget();
+	fd = arrive(1);
+	say(fd, "p", "x");
+	UNTIL(moves == 1);
+	put_many("p", SENT, BIG);
+	UNTIL(current("p")->blocked);
+	shutdown(fd, SHUT_WR);
+	node.cfg.user_timeout = NODE_LEAVE_MS + 300; /* the kernel does not know it */
+	since = clock_ms();
+	UNTIL(told.downs == 1);
+	CHECK(clock_ms() - since >= NODE_LEAVE_MS + 300);
+	CHECK_STR(told.reason, "done");
+	CHECK(strstr(told.why, "acknowledged") != NULL);
+	close(fd);
+
+	/* and what is left goes over the next one that comes, once it comes */
+	node.cfg.user_timeout = -1;
+	forget();
+	fd = arrive(1);
+	say(fd, "p", "x");
+	UNTIL(moves == 1);
+	put_many("p", SENT, BIG);
+	UNTIL(current("p")->blocked);
+	shutdown(fd, SHUT_WR);
+	UNTIL(!current("p"));
+	{
+		int fd2 = arrive(0);
+
+		say(fd2, "p", "y");
+		UNTIL(told.ups == 2);
+		first = take(fd, NULL, SENT * (22 + BIG)) / (22 + BIG);
+		CHECK(first < SENT); /* what was begun there */
+		close(fd);
+		CHECK_INT(
+		    take(fd2, NULL, (SENT - first) * (22 + BIG)), (SENT - first) * (22 + BIG));
+		CHECK_INT(told.fate.delivered, first);
+		CHECK_INT(told.fate.dropped + told.fate.unknown, 0);
+		close(fd2);
+	}
 	finish();
 }
 
@@ -999,6 +1072,120 @@ CASE(one_that_is_refused_is_read_to_its_end_first)
 	CHECK_STR(told.reason, "duplicate");
 	CHECK(current("p")->dialled);
 	close(fd);
+	finish();
+}
+
+/* As slowly as that: 20 ms for each. */
+static void
+dribble(int fd, const char *bytes, size_t n)
+{
+	int64_t end = clock_ms() + 20;
+
+	(void)send(fd, bytes, n, MSG_NOSIGNAL);
+	while (clock_ms() < end)
+		turn(end - clock_ms());
+}
+
+static void
+turn_for(int64_t ms)
+{
+	for (int64_t end = clock_ms() + ms; clock_ms() < end;)
+		turn(end - clock_ms());
+}
+
+CASE(one_that_leaves_and_says_a_byte_now_and_then_keeps_nobody_waiting)
+{
+	static char bytes[65536], payload[60000];
+	size_t n = frame_of(bytes, 1, "p", payload, sizeof(payload)), at = 30;
+	int64_t since;
+	int fd, fd2;
+
+	start(NULL);
+	fd = arrive(0);
+	CHECK_INT(send(fd, bytes, at, MSG_NOSIGNAL), at);
+	UNTIL(told.ups == 1);
+	fd2 = arrive(0);
+	say(fd2, "p", "real");
+	UNTIL(told.ups == 2);
+	since = clock_ms();
+	while (moves == 0 && clock_ms() < since + 10000)
+		dribble(fd, bytes + at++, 1);
+	CHECK_STR(heard, "p:real ");
+	CHECK_STR(told.reason, "replaced");
+	CHECK(strstr(told.why, "of a frame") != NULL);
+	CHECK(was_reset(fd));
+	close(fd);
+
+	/* after `close`, too */
+	CHECK_INT(send(fd2, bytes, 40, MSG_NOSIGNAL), 40);
+	put("p", "x");
+	CHECK_INT(node_end(&node, "p", 1), 0);
+	CHECK_INT(take(fd2, NULL, 24), 23);
+	since = clock_ms();
+	for (at = 40; told.downs == 1 && clock_ms() < since + 10000;)
+		dribble(fd2, bytes + at++, 1);
+	CHECK_STR(told.reason, "closed");
+	CHECK_INT(told.fate.delivered, 1);
+	close(fd2);
+
+	/* but who goes on saying something is heard to the end */
+	forget();
+	fd = arrive(0);
+	CHECK_INT(send(fd, bytes, 30, MSG_NOSIGNAL), 30);
+	UNTIL(told.ups == 1);
+	fd2 = arrive(0);
+	say(fd2, "p", "real");
+	UNTIL(told.ups == 2);
+	for (at = 30; at < n; at += 600)
+		dribble(fd, bytes + at, n - at < 600 ? n - at : 600);
+	UNTIL(moves == 1);
+	CHECK_STR(heard, "");
+	close(fd);
+	UNTIL(moves == 2);
+	close(fd2);
+	finish();
+}
+
+CASE(one_that_leaves_and_says_ever_more_has_an_end_if_another_waits)
+{
+	char bytes[64];
+	size_t n = frame(bytes, "p", "more");
+	int fd, fd2;
+
+	start(NULL);
+	fd = arrive(0);
+	say(fd, "p", "1");
+	UNTIL(moves == 1);
+	node_conn_leave(current("p"), "closed");
+	TAILQ_FIRST(&peer("p")->conns)->left_at -= NODE_FLUSH_MS;
+	say(fd, "p", "2");
+	UNTIL(moves == 2);
+	turn(1);
+	CHECK_INT(told.downs, 0); /* nobody waits */
+	ready = false;
+	say(fd, "p", "3");
+	UNTIL(TAILQ_FIRST(&peer("p")->conns)->held);
+	fd2 = arrive(0);
+	say(fd2, "p", "real");
+	UNTIL(told.ups == 2);
+	TAILQ_FIRST(&peer("p")->conns)->left_at = clock_ms() - NODE_FLUSH_MS + 500;
+	turn_for(1000);
+	node_resume(&node);
+	turn(0);
+	CHECK_INT(told.downs, 0); /* it is we who cannot go on */
+	ready = true;
+	node_resume(&node);
+	UNTIL(moves == 3);
+	CHECK_INT(told.downs, 0); /* that time is not counted */
+	for (int i = 0; i < 200 && !strstr(heard, "real"); i++)
+		dribble(fd, bytes, n);
+	CHECK(strstr(heard, "p:1 p:2 p:3 p:more ") != NULL && strstr(heard, "p:real ") != NULL);
+	CHECK_INT(told.downs, 1);
+	CHECK_STR(told.reason, "closed");
+	CHECK(strstr(told.why, "others wait") != NULL);
+	CHECK(was_reset(fd));
+	close(fd);
+	close(fd2);
 	finish();
 }
 
@@ -1358,11 +1545,14 @@ main(void)
 	    RUN(a_close_finishes_the_message_under_way_and_what_follows_is_dialled_anew),
 	    RUN(who_leaves_is_not_waited_for_for_ever),
 	    RUN(an_end_of_stream_between_frames_is_answered_when_the_message_under_way_is_whole),
+	    RUN(who_ends_and_cannot_be_dialled_gets_all_that_waits_first),
 	    RUN(who_has_closed_altogether_is_cut),
 	    RUN(a_reset_behind_both_ends_of_stream_is_found),
 	    RUN(the_next_connection_is_read_and_written_after_the_one_it_replaces),
 	    RUN(the_next_one_is_written_when_the_old_one_has_all_and_its_end_came),
 	    RUN(one_that_is_refused_is_read_to_its_end_first),
+	    RUN(one_that_leaves_and_says_a_byte_now_and_then_keeps_nobody_waiting),
+	    RUN(one_that_leaves_and_says_ever_more_has_an_end_if_another_waits),
 	    RUN(what_was_said_to_one_that_leaves_waits_for_a_sink_that_is_full),
 	    RUN(two_that_leave_behind_a_full_sink_keep_their_order),
 	    RUN(a_peer_that_does_not_read_wakes_nobody),

@@ -247,6 +247,52 @@ CASE(no_file_is_ever_replaced)
 	sweep();
 }
 
+/* As many are there as would take minutes one by one. */
+CASE(of_many_names_the_next_is_found_fast)
+{
+	char name[32];
+	struct range *r;
+
+	put_file("n", "");
+	for (unsigned n = 2; n <= 20000; n++) {
+		snprintf(name, sizeof(name), "n.%u", n);
+		CHECK_INT(link(in_dir("n"), in_dir(name)), 0);
+	}
+	for (int i = 1; i <= 200; i++) {
+		CHECK_INT(range_new(&r, dir, "n"), 0);
+		CHECK_INT(range_done(r), 0);
+		snprintf(name, sizeof(name), "n.%d", 20000 + i);
+		CHECK_STR(r->path, in_dir(name));
+		range_free(r);
+	}
+	sweep();
+}
+
+CASE(a_file_whose_size_is_not_true_is_refused)
+{
+	struct range *r = NULL;
+
+	CHECK_INT(range_open(&r, "/proc/self/status", 0, -1), -ENODATA);
+	CHECK_INT(range_open(&r, "/proc/self/status", 0, 0), -ENODATA);
+	CHECK_INT(range_open(&r, "/proc/self/status", 0, 5), -ERANGE);
+	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0)
+		CHECK_INT(
+		    range_open(&r, "/sys/kernel/mm/transparent_hugepage/enabled", 0, -1), -ENODATA);
+	CHECK(!r);
+	put_file("empty", "");
+	CHECK_INT(range_open(&r, in_dir("empty"), 0, -1), 0);
+	CHECK_INT(r->len, 0);
+	CHECK(!r->spooled);
+	range_free(r);
+	CHECK_INT(range_new(&r, dir, NULL), 0);
+	CHECK(r->spooled);
+	range_free(r);
+	CHECK_INT(range_new(&r, dir, "n"), 0);
+	CHECK(!r->spooled);
+	range_free(r);
+	sweep();
+}
+
 CASE(a_bound_on_files_is_an_error)
 {
 	struct rlimit was, low = { 4096, 4096 };
@@ -303,6 +349,8 @@ main(void)
 	    RUN(a_named_one_is_hidden_until_it_is_done),
 	    RUN(one_that_was_not_done_leaves_nothing),
 	    RUN(no_file_is_ever_replaced),
+	    RUN(of_many_names_the_next_is_found_fast),
+	    RUN(a_file_whose_size_is_not_true_is_refused),
 	    RUN(a_bound_on_files_is_an_error),
 	    RUN(a_full_file_system_is_an_error),
 	    { 0 },

@@ -325,13 +325,28 @@ CASE(what_is_acknowledged_is_counted)
 	CHECK_INT(recv(pair[1], &c, 1, 0), 1); /* carries the acknowledgement */
 	CHECK_INT(socket_acked(pair[1]), 5);
 	CHECK_INT(socket_unsent(pair[1]), 0);
-	CHECK_INT(socket_unsent(-1), 0);
+	CHECK(socket_unsent(-1) < 0);
 	CHECK(socket_acked(-1) < 0);
 	socket_reset(pair[0]);
 	close(pair[0]);
 	CHECK_INT(recv(pair[1], &c, 1, 0), -1);
 	CHECK_INT(errno, ECONNRESET);
 	CHECK_INT(socket_acked(pair[1]), 5);
+	close(pair[1]);
+	close(fd);
+}
+
+CASE(a_reset_that_was_armed_can_be_undone)
+{
+	int fd = bound(0, NULL), pair[2];
+	char c;
+
+	CHECK_INT(socket_listen(fd, 16), 0);
+	joined(fd, pair);
+	socket_reset(pair[0]);
+	socket_calm(pair[0]);
+	close(pair[0]);
+	CHECK_INT(recv(pair[1], &c, 1, 0), 0);
 	close(pair[1]);
 	close(fd);
 }
@@ -375,6 +390,7 @@ main(void)
 	    RUN(an_address_that_is_not_ours_is_refused),
 	    RUN(a_connection_describes_itself),
 	    RUN(what_is_acknowledged_is_counted),
+	    RUN(a_reset_that_was_armed_can_be_undone),
 	    RUN(a_path_is_bound_and_private),
 	    { 0 },
 	});
