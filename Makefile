@@ -167,7 +167,7 @@ TIDY_FLAGS = $(filter-out -MMD -MP -Werror,$(HOUSE)) -I. $(SSL_CFLAGS) $(SECCOMP
 PACKAGES := build-essential pkg-config libssl-dev libbsd-dev node-llhttp libseccomp-dev \
 	bats mandoc shellcheck strace curl ca-certificates openssl ncat netcat-openbsd socat nginx-light gnutls-bin \
 	python3 jq sudo iproute2 util-linux procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
-	xz-utils tar libcap2-bin testssl.sh valgrind slowhttptest apache2-utils wrk
+	xz-utils tar libcap2-bin testssl.sh valgrind slowhttptest apache2-utils wrk nftables
 
 # Says nothing to apt when all is there.  policy-rc.d: the services that packages bring are not started.
 define INSTALL

@@ -201,9 +201,9 @@ meets() {
 
 # tcp HOST STATE: its connections between nodes, FROM TO, by the port that was dialled.
 tcp() {
-	local -n in=$1
+	local -n inside=$1
 
-	"${in[@]}" ss -Htn state "$2" | awk '{ print $3 < $4 ? $3 " " $4 : $4 " " $3 }' | sort
+	"${inside[@]}" ss -Htn state "$2" | awk '{ print $3 < $4 ? $3 " " $4 : $4 " " $3 }' | sort
 }
 
 no_fins() {
@@ -465,7 +465,7 @@ has_room() {
 	small n0 n1
 }
 
-# whole FILE: head and ledger, and nothing else.
+# whole FILE: front and ledger, and nothing else.
 whole() {
 	[ "$(stat -c %s "$1")" = $((22 + 268435456)) ]
 }
@@ -480,10 +480,10 @@ whole() {
 	spawn reads socat -u UNIX-CONNECT:n1.app CREATE:got
 	listening n1
 	printf '\2\0\0\0\0\0\0\0n1' >to
-	printf '\22\0\0\20\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0n0' >head
-	spawn writes sh -c 'cat to head ledger | socat -u - UNIX-CONNECT:n0.app'
+	printf '\22\0\0\20\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0n0' >front
+	spawn writes sh -c 'cat to front ledger | socat -u - UNIX-CONNECT:n0.app'
 	eventually whole got
-	cat head ledger | cmp - got
+	cat front ledger | cmp - got
 	small n0 n1
 	ends_with 0 writes
 	adds_up n0 'up .* sent=1 delivered=1 .*'
