@@ -984,7 +984,7 @@ signal.pause()'
 	NOTIFY_SOCKET=$PWD/notify KEEP_FDS=$ready_w spawn n1 ccf-nodelink --id n1 --from bind:n1.hub --app n1.app --control n1.ctl \
 	    --ready-fd "$ready_w"
 	exec {ready_w}>&-
-	[ "$(timeout "$LIMIT" cat <&"$ready_r" | xxd -p)" = 0a ]
+	[ "$(timeout "$LIMIT" cat <&"$ready_r" | od -An -tx1)" = " 0a" ]
 	[ -S n1.hub ] && [ -S n1.app ] && [ -S n1.ctl ]
 	eventually grep -q '^READY=1' notified
 	once 45 --app n1.app </dev/null

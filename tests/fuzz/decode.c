@@ -113,7 +113,8 @@ take(void *arg, const struct decode_item *item)
 		check_framed(r, item);
 	} else {
 		must((item->fault < 0) == (r->lost == 0) && item->passed > 0 && !r->cut);
-		must(item->have == item->passed || (item->fault && item->have == FRAME_HEAD_MAX));
+		must(item->have == item->passed ||
+		     item->have == (item->fault ? FRAME_HEAD_MAX : DECODE_SHOWN));
 		check_bytes(r, item->offset, item->bytes, item->have);
 		if (item->fault)
 			text_add(&r->told, "fault %d\n", item->fault);
