@@ -1,6 +1,6 @@
 # nodelink_cluster - several nodes that talk to each other: order, accounts, retries, and which connection stays when there are two.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 #
 # Messages are `RUN NUMBER ...`, and tests/peer/cluster.py keeps the books (see there).
 

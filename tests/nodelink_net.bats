@@ -3,7 +3,7 @@
 #
 # two_hosts are network namespaces, near and far, each on a cable to a switch between them.
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 load helpers
 load clients

@@ -1,7 +1,7 @@
 # nodelink_wire - ccf-nodelink on the wire: its frames and those of an encoder in another language (tests/peer/node.py), both ways
 # and byte for byte; what is no frame, or not from whom it should be; --tap and decode, which show what passes; programs (--app).
 #
-# (who runs this makes no difference)
+# (who runs this makes no difference; left out of brief runs)
 
 # shellcheck disable=SC2154	# ended, output, PID, HERE, LIMIT: the helpers'
 

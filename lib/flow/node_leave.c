@@ -60,7 +60,7 @@ conn_unacked(struct node_conn *c)
 static bool
 conn_owed(const struct node_conn *c)
 {
-	return c->writes && c->peer->out.acked < c->peer->out.written;
+	return c->writes && c->peer && c->peer->out.acked < c->peer->out.written;
 }
 
 void
@@ -264,7 +264,7 @@ node_conn_finish(struct node_conn *c)
 bool
 node_conn_flushes(const struct node_conn *c)
 {
-	return c->last && !c->shut && !c->peer->current && outbox_wants(&c->peer->out);
+	return c->last && c->peer && !c->shut && !c->peer->current && outbox_wants(&c->peer->out);
 }
 
 /* Our end of stream, once nothing of a message is left to be written. */
@@ -347,7 +347,7 @@ conn_patience(const struct node_conn *c)
 {
 	int64_t user = c->node->cfg.user_timeout;
 
-	if (c->peer && c->peer->current)
+	if (!c->peer || c->peer->current)
 		return NODE_LEAVE_MS;
 	if (conn_settled(c) && !node_conn_flushes(c))
 		return NODE_LEAVE_MS;

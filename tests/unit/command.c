@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 #include "wire/command.h"
 
 #include <errno.h>

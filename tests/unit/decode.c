@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 #include "wire/decode.h"
 
 #include <stdlib.h>

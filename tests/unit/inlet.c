@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* Lines from pipes, files, terminals and sockets: however they are split, each comes whole, once,
  * in order, and only when it is wanted. */
 #include "flow/inlet.h"

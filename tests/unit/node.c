@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* Nodes on loopback: two of them in this process, or one and a peer written by hand.  Nothing here
  * waits for a time: each case turns the loop until what it waits for has happened. */
 #include "flow/node.h"

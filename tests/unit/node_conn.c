@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* node_conn: real sockets on the loopback, a node on one side, bytes by hand on the other, and a
  * loop that is turned by hand. */
 #include "flow/node_parts.h"

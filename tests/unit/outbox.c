@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* Messages on their way, and what has become of each.  The last cases play thousands of random
  * moves against a model that keeps every message as plain bytes, and compare what the other end of
  * the socket reads. */

@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* Lines to pipes, files, terminals, /dev/full and nobody: all of them, in order, as fast as they
  * are taken and no faster, and who reads them is never made non-blocking. */
 #include "flow/outlet.h"

@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 #include "flow/pinger.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* (who runs this makes no difference) */
 /* What passes a tap passes as if there were none: every byte, every end, every reset, also while
  * nobody takes the lines; and all of it is shown, in order. */
 #include "flow/tap.h"
