@@ -283,6 +283,16 @@ not_kept(const struct node_peer *p)
 	lines_event(&e);
 }
 
+/* What nobody waits for an answer about: the others are told as events. */
+static void
+was_put(enum node_put put)
+{
+	if (put != NODE_FAILED)
+		return;
+	lines_error("no memory for a message: it was not sent");
+	failed(CCF_SYSTEM);
+}
+
 static void
 came(void *arg, struct node_peer *p, const struct message *m)
 {
@@ -304,7 +314,7 @@ came(void *arg, struct node_peer *p, const struct message *m)
 	if (unkept(m))
 		not_kept(p);
 	else if (echo)
-		(void)node_send(&node, p->id, p->id_len, m->frame.type, &piece, 1);
+		was_put(node_send(&node, p->id, p->id_len, m->frame.type, &piece, 1));
 }
 
 static int
@@ -408,9 +418,9 @@ app_sends(void *arg, const struct message *m)
 
 	(void)arg;
 	if (m->frame.from_len > 0)
-		(void)node_pass(&node, m->frame.to, m->frame.to_len, whole, m->range ? 2 : 1);
+		was_put(node_pass(&node, m->frame.to, m->frame.to_len, whole, m->range ? 2 : 1));
 	else
-		(void)node_send(&node, m->frame.to, m->frame.to_len, m->frame.type, &payload, 1);
+		was_put(node_send(&node, m->frame.to, m->frame.to_len, m->frame.type, &payload, 1));
 }
 
 static void

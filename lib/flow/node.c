@@ -199,6 +199,18 @@ refuse(struct node *node, struct node_peer *p, const char *id, size_t len, const
 	return NODE_DROPPED;
 }
 
+/* NODE_TAKEN: it may be put.  Else it is dealt with. */
+static enum node_put
+ask_put(struct node *node, struct node_peer *p, const char *id, size_t len)
+{
+	const char *loss;
+	enum node_put may = may_put(node, p, &loss);
+
+	if (may == NODE_WAIT)
+		p->wanted = true;
+	return may == NODE_DROPPED ? refuse(node, p, id, len, loss) : may;
+}
+
 static enum node_put
 put(struct node_peer *p, const struct piece *piece, unsigned n)
 {
@@ -237,14 +249,9 @@ node_send(struct node *node, const char *id, size_t len, uint64_t type, const st
 	struct node_peer *p = node_find(node, id, len);
 	struct piece all[PIECES];
 	char head[FRAME_HEAD_MAX];
-	const char *loss;
-	enum node_put may = may_put(node, p, &loss);
+	enum node_put may = ask_put(node, p, id, len);
 	uint64_t size;
 
-	if (may == NODE_WAIT)
-		p->wanted = true;
-	if (may == NODE_DROPPED)
-		return refuse(node, p, id, len, loss);
 	if (may != NODE_TAKEN)
 		return may;
 	n = with_bytes(all + 1, piece, n, &size);
@@ -260,14 +267,9 @@ node_pass(struct node *node, const char *id, size_t len, const struct piece *pie
 {
 	struct node_peer *p = node_find(node, id, len);
 	struct piece all[PIECES];
-	const char *loss;
-	enum node_put may = may_put(node, p, &loss);
+	enum node_put may = ask_put(node, p, id, len);
 	uint64_t size;
 
-	if (may == NODE_WAIT)
-		p->wanted = true;
-	if (may == NODE_DROPPED)
-		return refuse(node, p, id, len, loss);
 	if (may != NODE_TAKEN)
 		return may;
 	n = with_bytes(all, piece, n, &size);
